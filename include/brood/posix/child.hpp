@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+// A child process: waiting for it, signalling it, reaping it, from several threads at once.
+//
+// State    | who leaves it                   | how
+// ---------+---------------------------------+-----------------------------------------------
+// running  | whoever first sees the end      | waitid(WNOHANG) under the mutex, once
+// ended    | nobody                          | the code and usage stay readable
+//
+// Nobody sleeps while holding the mutex: a waiter sleeps in poll() on the pidfd. A signal is sent
+// under the mutex and only in state running, when at worst a zombie still holds the pid, so it can
+// never reach a process that got the number later.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+#include "mutex.hpp"
+#include "pidfd.hpp"
+#include "poll.hpp"
+
+namespace brood::posix {
+
+/// Python's view of a wait status: 0..255 is an exit code, -N death by signal N.
+inline int returncode_of(int wait_status) noexcept {
+  return WIFSIGNALED(wait_status) ? -WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+/// Whether the kernel throws away this process's ended children instead of keeping them as zombies
+/// (SIGCHLD is ignored, or SA_NOCLDWAIT is set).
+inline bool children_vanish() noexcept {
+  struct sigaction action {};
+  if (::sigaction(SIGCHLD, nullptr, &action) != 0) return false;
+  return action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
+}
+
+class Child {
+ public:
+  /// Takes charge of `pid`, a running or ended, unwaited child. `pidfd` may be empty.
+  Child(pid_t pid, unique_fd pidfd) noexcept : pid_{pid}, pidfd_{std::move(pidfd)} {}
+
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  pid_t pid() const noexcept { return pid_; }
+
+  /// Readable once the child has ended; -1 where the system has no pidfds.
+  int pidfd() const noexcept { return pidfd_.get(); }
+
+  /// Reaps the child if it has ended. Never blocks.
+  std::optional<int> poll() {
+    const Locked lock{mutex_};
+    return reap();
+  }
+
+  /// The code if somebody has seen the end already; makes no system call.
+  std::optional<int> returncode() const {
+    const Locked lock{mutex_};
+    return returncode_;
+  }
+
+  /// Waits for the end and reaps; empty when time is up first.
+  std::optional<int> wait(const Deadline& deadline) {
+    for (;;) {
+      if (const auto code = poll()) return code;
+      if (pidfd_) {
+        if (!wait_readable(pidfd_.get(), deadline)) return poll();
+      } else if (deadline.is_forever()) {
+        siginfo_t info{};  // WNOWAIT: leaves the zombie for poll()
+        wait_id(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT, nullptr);
+      } else if (!nap_until(deadline)) {
+        return poll();
+      }
+    }
+  }
+
+  /// Sends a signal unless the child has ended. Throws os::OSError (EINVAL, EPERM).
+  void send_signal(int signal) {
+    const Locked lock{mutex_};
+    if (reap()) return;
+    const int result = pidfd_ ? send_signal_by_pidfd(pidfd_.get(), signal) : ::kill(pid_, signal);
+    if (result != 0 && errno != ESRCH)
+      throw_errno("send a signal to process", std::to_string(pid_));
+  }
+
+  /// What the child and its waited-for children used. Zeros until its end has been seen.
+  rusage usage() const {
+    const Locked lock{mutex_};
+    return usage_;
+  }
+
+ private:
+  // With the mutex held.
+  std::optional<int> reap() {
+    if (returncode_) return returncode_;
+    siginfo_t info{};
+    // By pidfd, since with SIGCHLD ignored the pid may belong to a later child already.
+    const int result =
+        pidfd_ ? wait_id(id_is_pidfd, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG,
+                         &usage_)
+               : wait_id(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG, &usage_);
+    if (result == 0) {
+      if (info.si_pid == 0) return std::nullopt;
+      returncode_ = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+    } else if (errno == ECHILD) {
+      // SIGCHLD is ignored, or somebody else waited for our child.
+      int status = 0;
+      if (pidfd_ && vanished_status(status)) {
+        returncode_ = returncode_of(status);
+      } else if (pidfd_ && !wait_readable(pidfd_.get(), Deadline{std::chrono::nanoseconds{0}})) {
+        return std::nullopt;
+      } else {
+        throw_os_error(
+            ECHILD,
+            "learn the exit code, which another wait or an ignored SIGCHLD took, of process",
+            std::to_string(pid_));
+      }
+    } else {
+      throw_errno("wait for process", std::to_string(pid_));
+    }
+    return returncode_;
+  }
+
+  // The status of a child that nobody can wait for any more. Its last moments are in steps: it is
+  // not waitable, pollers see it end, its status is put on record, it is gone (and then POLLHUP).
+  bool vanished_status(int& status) const {
+    if (exit_status_by_pidfd(pidfd_.get(), status)) return true;
+    if (errno == ENOTTY || errno == EINVAL) return false;  // a kernel that has no such record
+    pollfd gone{pidfd_.get(), 0, 0};
+    constexpr std::chrono::nanoseconds moment{100'000'000};
+    return wait_readable(pidfd_.get(), Deadline{std::chrono::nanoseconds{0}}) &&
+           poll_until(&gone, 1, Deadline{moment}) > 0 && exit_status_by_pidfd(pidfd_.get(), status);
+  }
+
+  // Without pidfds a limited wait can only look now and then, as CPython's does.
+  static bool nap_until(const Deadline& deadline) {
+    if (deadline.expired()) return false;
+    const auto left = deadline.left();
+    const auto nap = left.count() < 5'000'000 ? left : std::chrono::nanoseconds{5'000'000};
+    poll_until(nullptr, 0, Deadline{nap});
+    return true;
+  }
+
+  const pid_t pid_;
+  const unique_fd pidfd_;
+  mutable Mutex mutex_;  // guards the two below, and the pid against reuse
+  std::optional<int> returncode_;
+  rusage usage_{};
+};
+
+}  // namespace brood::posix

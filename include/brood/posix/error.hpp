@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// errno as exceptions. Every failed system call of brood ends in throw_os_error(), which picks
+// the class, as Python's OSError constructor does.
+#pragma once
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+namespace brood::os {
+
+/// A system call failed. what() reads "ATTEMPT 'SUBJECT': REASON"; code().value() is the errno.
+/// Python counterpart: OSError, with its errno and filename.
+class OSError : public std::system_error {
+ public:
+  /// `attempt` is what was tried ("open"), `filename` the object of it, which may be empty.
+  OSError(int error, const std::string& attempt, const std::string& filename = {})
+      : std::system_error{error, std::generic_category(),
+                          filename.empty() ? attempt : attempt + " '" + filename + "'"},
+        filename_{filename} {}
+
+  /// What the call was about: a path, a program, a directory. Empty when there is none.
+  const std::string& filename() const noexcept { return filename_; }
+
+ private:
+  std::string filename_;
+};
+
+class FileNotFoundError : public OSError {  ///< ENOENT
+ public:
+  using OSError::OSError;
+};
+class FileExistsError : public OSError {  ///< EEXIST
+ public:
+  using OSError::OSError;
+};
+class PermissionError : public OSError {  ///< EACCES, EPERM
+ public:
+  using OSError::OSError;
+};
+class ProcessLookupError : public OSError {  ///< ESRCH
+ public:
+  using OSError::OSError;
+};
+class ChildProcessError : public OSError {  ///< ECHILD
+ public:
+  using OSError::OSError;
+};
+class BrokenPipeError : public OSError {  ///< EPIPE, ESHUTDOWN
+ public:
+  using OSError::OSError;
+};
+
+}  // namespace brood::os
+
+namespace brood::posix {
+
+/// Throws the os::OSError class that belongs to `error`.
+[[noreturn]] inline void throw_os_error(int error, const std::string& attempt,
+                                        const std::string& subject = {}) {
+  switch (error) {
+    case ENOENT:
+      throw os::FileNotFoundError{error, attempt, subject};
+    case EEXIST:
+      throw os::FileExistsError{error, attempt, subject};
+    case EACCES:
+    case EPERM:
+      throw os::PermissionError{error, attempt, subject};
+    case ESRCH:
+      throw os::ProcessLookupError{error, attempt, subject};
+    case ECHILD:
+      throw os::ChildProcessError{error, attempt, subject};
+    case EPIPE:
+    case ESHUTDOWN:
+      throw os::BrokenPipeError{error, attempt, subject};
+    default:
+      throw os::OSError{error, attempt, subject};
+  }
+}
+
+/// Throws for the present errno.
+[[noreturn]] inline void throw_errno(const char* attempt, const std::string& subject = {}) {
+  throw_os_error(errno, attempt, subject);
+}
+
+/// The result of a system call, or an exception if it is negative (as most report failure).
+template <class Result>
+Result check(Result result, const char* attempt) {
+  if (result < 0) throw_errno(attempt);
+  return result;
+}
+
+/// Calls `f` again as long as a signal interrupts it.
+template <class F>
+auto retry_on_eintr(F f) noexcept -> decltype(f()) {
+  for (;;) {
+    auto result = f();
+    if (result >= 0 || errno != EINTR) return result;
+  }
+}
+
+/// Whether `error` is how a kernel, a container or a seccomp filter says "there is no such call".
+inline bool means_unsupported(int error) noexcept {
+  return error == ENOSYS || error == EINVAL || error == EPERM;
+}
+
+}  // namespace brood::posix

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Memory shared with the processes that will be forked, or that are handed its descriptor.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <utility>
+
+#include "fd.hpp"
+
+namespace brood::posix {
+
+/// A shared mapping of a descriptor.
+class Mapping {
+ public:
+  Mapping() noexcept = default;
+  /// Maps `size` bytes of `fd`, readable and writable. Only pages that are touched take memory.
+  /// Throws os::OSError (ENOMEM: also a limit on the address space).
+  Mapping(int fd, std::size_t size) : size_{size} {
+    void* const address =
+        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (address == MAP_FAILED) throw_errno("map shared memory");
+    data_ = static_cast<std::byte*>(address);
+  }
+  Mapping(Mapping&& other) noexcept
+      : data_{std::exchange(other.data_, nullptr)}, size_{std::exchange(other.size_, 0)} {}
+  Mapping& operator=(Mapping&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~Mapping() {
+    if (data_ != nullptr) ::munmap(data_, size_);
+  }
+
+  std::byte* data() const noexcept { return data_; }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// Memory without a name in any file system, of `size` bytes of which none is taken yet.
+inline unique_fd make_memory_file(const char* label, std::size_t size) {
+  unique_fd fd{check(::memfd_create(label, MFD_CLOEXEC), "memfd_create")};
+  check(::ftruncate(fd.get(), static_cast<off_t>(size)), "give shared memory its size");
+  return fd;
+}
+
+/// Takes the memory of a range now, so that touching it later cannot fail (a full machine would
+/// answer that with SIGBUS). 0, or the errno.
+inline int reserve_memory(int fd, std::size_t offset, std::size_t size) noexcept {
+  const int result = retry_on_eintr(
+      [&] { return ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(size)); });
+  return result == 0 ? 0 : errno;
+}
+
+/// Gives the memory of a range back; it reads as zeros from now on.
+inline void release_memory(int fd, std::size_t offset, std::size_t size) noexcept {
+  ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+              static_cast<off_t>(size));
+}
+
+}  // namespace brood::posix

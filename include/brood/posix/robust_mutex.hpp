@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// A mutex in shared memory that a dying holder hands on (pthread_mutexattr_setrobust(3)).
+#pragma once
+
+#include <pthread.h>
+
+#include "clock.hpp"
+#include "error.hpp"
+
+namespace brood::posix {
+
+/// Lies in memory that every user maps. All users share one PID namespace, since the kernel knows
+/// the holder by its thread id. Brings back the lock, not what it guarded: whoever finds a dead
+/// holder repairs that first.
+class RobustMutex {
+ public:
+  RobustMutex() {
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&mutex_, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+  }
+  RobustMutex(const RobustMutex&) = delete;
+  RobustMutex& operator=(const RobustMutex&) = delete;
+
+  /// Takes the lock, until the deadline; false when that has come. After the death of a holder
+  /// `repair()` runs, with the lock held, before the lock counts as sound again: should the
+  /// repairer die too, the next one repairs.
+  template <class Repair>
+  bool lock(const Deadline& deadline, Repair repair) {
+    int error;
+    if (deadline.is_forever()) {
+      error = pthread_mutex_lock(&mutex_);
+    } else {
+      const timespec until = deadline.absolute();
+      error = pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &until);
+    }
+    if (error == 0) return true;
+    if (error == ETIMEDOUT) return false;
+    if (error != EOWNERDEAD) throw_os_error(error, "lock a shared mutex");
+    repair();
+    pthread_mutex_consistent(&mutex_);
+    return true;
+  }
+
+  void unlock() noexcept { pthread_mutex_unlock(&mutex_); }
+
+ private:
+  pthread_mutex_t mutex_;
+};
+
+/// Holds a robust mutex for a scope.
+class RobustLock {
+ public:
+  template <class Repair>
+  RobustLock(RobustMutex& mutex, Repair repair) : mutex_{mutex} {
+    mutex_.lock(Deadline{forever}, repair);
+  }
+  ~RobustLock() { mutex_.unlock(); }
+  RobustLock(const RobustLock&) = delete;
+  RobustLock& operator=(const RobustLock&) = delete;
+
+ private:
+  RobustMutex& mutex_;
+};
+
+}  // namespace brood::posix

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+// Starting a program. One function, three ways below it:
+//
+// Way         | what it is                                            | when
+// ------------+-------------------------------------------------------+--------------------------------
+// clone       | the child borrows the parent's memory until exec, on  | always, but for the
+// following
+//             | a stack of its own, and its caller stands still       |
+// posix_spawn | the C library's                                       | clone is refused (a
+// sandbox),
+//             |                                                       | and it can say what is
+//             asked
+// fork        | a copy of the parent                                  | preexec, changes of
+// identity,
+//             |                                                       | sanitizer builds, and the
+//             rest
+//
+// The cost of clone and posix_spawn does not grow with the parent's memory. With fork alone, a
+// process that another thread forks at the same moment, and that does not exec, delays spawn()
+// until it ends: it holds a copy of the pipe that tells of failure.
+#pragma once
+
+#include <sched.h>
+#include <spawn.h>
+
+#include "pidfd.hpp"
+#include "poll.hpp"
+#include "spawn_request.hpp"
+
+namespace brood::posix {
+
+enum class SpawnWay { automatic, clone, posix_spawn, fork };
+
+/// For tests: the way to take wherever it can do what is asked; fork does what it cannot. Not to be
+/// changed while another thread starts something.
+inline SpawnWay forced_spawn_way = SpawnWay::automatic;
+
+struct Spawned {
+  pid_t pid = -1;
+  unique_fd pidfd;  // empty where the system has none
+};
+
+/// Starts a program and returns once it has taken the child's place. Throws os::OSError that names
+/// what failed and its object, in the parent or in the child, and PreexecError; no child is left
+/// then. May be called from several threads at once. Python counterpart:
+/// _posixsubprocess.fork_exec.
+inline Spawned spawn(const SpawnRequest& request);
+
+namespace spawn_ways {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_HWADDRESS__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool sanitized =
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||
+    __has_feature(memory_sanitizer) || __has_feature(hwaddress_sanitizer);
+#else
+inline constexpr bool sanitized = false;
+#endif
+
+/// Whether the kernel forgets children that end (wait(2), "SIGCHLD"), so that only a pidfd opened
+/// before the end can tell the code.
+inline bool children_vanish() noexcept {
+  struct sigaction action;
+  if (::sigaction(SIGCHLD, nullptr, &action) != 0) return false;
+  return action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
+}
+
+inline bool needs_fork(const SpawnRequest& request) noexcept {
+  // Identity: a process must not share its memory with one of lesser rights.
+  return request.preexec || request.user || request.group || request.extra_groups != nullptr;
+}
+
+/// Whether posix_spawn has the words for it.
+inline bool posix_spawn_can(const SpawnRequest& request) noexcept {
+  if (needs_fork(request) || request.umask ||
+      (request.limits != nullptr && !request.limits->empty()) || request.parent_death_signal != 0)
+    return false;
+  return (!request.close_fds || request.pass_fds == nullptr || request.pass_fds->empty()) &&
+         !children_vanish();
+}
+
+#if defined(__x86_64__)
+/// clone3(2), for which the C library has no wrapper: it can reset all signal handlers in the same
+/// call, which the child would need 62 calls for. The child runs `run` on its own stack and never
+/// returns. Returns the pid, or -1 with errno.
+inline pid_t clone3_clearing_handlers(char* stack, std::size_t stack_size, int* pidfd,
+                                      void (*run)(const SpawnPlan&), SpawnPlan* plan) noexcept {
+  struct {
+    std::uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+  } arguments{};
+  constexpr std::uint64_t clear_handlers = 0x100000000;  // CLONE_CLEAR_SIGHAND, Linux 5.5
+  arguments.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | clear_handlers;
+  arguments.pidfd = reinterpret_cast<std::uintptr_t>(pidfd);
+  arguments.exit_signal = SIGCHLD;
+  arguments.stack = reinterpret_cast<std::uintptr_t>(stack);
+  arguments.stack_size = stack_size;
+  long result = 435;  // the number of the call
+  // The child begins behind `syscall` with these registers, 0 as result, and its own stack pointer.
+  asm volatile(
+      "syscall\n\t"
+      "test %%rax, %%rax\n\t"
+      "jnz 1f\n\t"
+      "mov %[plan], %%rdi\n\t"
+      "call *%[run]\n\t"
+      "hlt\n"
+      "1:"
+      : "+a"(result)
+      : "D"(&arguments), "S"(sizeof arguments), [run] "r"(run), [plan] "r"(plan)
+      : "rcx", "r11", "cc", "memory");
+  if (result >= 0) return static_cast<pid_t>(result);
+  errno = static_cast<int>(-result);
+  return -1;
+}
+#endif
+
+/// Stands still until the child has gone to its program, or ended. Returns 0 or an errno.
+inline int by_clone(SpawnPlan& plan, Spawned& result, bool& finished) noexcept {
+  // Enough for the child's few shallow frames. It cannot need more: it never resolves a symbol,
+  // since syscall() has been called here before, and no signal reaches it.
+  alignas(64) char stack[16 * 1024];
+  ::syscall(SYS_getpid);
+  bool memory_is_shared = false;
+  plan.memory_is_shared = &memory_is_shared;
+  int pidfd = -1;
+  pid_t pid = -1;
+  const BlockAllSignals blocked;
+  if (plan.restore_signals)
+    sigemptyset(&plan.mask);
+  else
+    plan.mask = blocked.before();
+  errno = ENOSYS;
+#if defined(__x86_64__)
+  plan.handlers_are_reset = true;
+  pid = clone3_clearing_handlers(stack, sizeof stack, &pidfd, &spawn_child::run, &plan);
+  plan.handlers_are_reset = pid > 0;
+#endif
+  const auto child = [](void* argument) -> int {
+    spawn_child::run(*static_cast<const SpawnPlan*>(argument));
+  };
+  constexpr int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
+  if (pid < 0 && means_unsupported(errno))
+    pid = ::clone(child, stack + sizeof stack, flags | CLONE_PIDFD, &plan, &pidfd);
+  if (pid < 0 && means_unsupported(errno)) pid = ::clone(child, stack + sizeof stack, flags, &plan);
+  plan.memory_is_shared = nullptr;
+  if (pid < 0) return errno;
+  result.pid = pid;
+  result.pidfd.reset(pidfd);
+  // Emulators (QEMU's user mode) make a plain fork of it, and do not wait.
+  finished = *static_cast<volatile bool*>(&memory_is_shared);
+  return 0;
+}
+
+/// Empty when there is none to be had: the child runs already, and can be waited for without.
+inline unique_fd try_open_pidfd(pid_t pid) noexcept {
+  return unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
+}
+
+inline int by_fork(SpawnPlan& plan, Spawned& result) {
+  // Where only a pidfd will know the code, the child waits until there is one.
+  PipeEnds gate;
+  if (children_vanish()) {
+    gate = make_pipe();
+    plan.gate_read = gate.read.get();
+    plan.gate_write = gate.write.get();
+  }
+  const BlockAllSignals blocked;
+  if (plan.restore_signals)
+    sigemptyset(&plan.mask);
+  else
+    plan.mask = blocked.before();
+  const pid_t pid = ::fork();
+  if (pid == 0) spawn_child::run(plan);
+  if (pid < 0) return errno;
+  result.pid = pid;
+  if (gate.write) result.pidfd = try_open_pidfd(pid);
+  return 0;
+}
+
+/// posix_spawn's own objects, which must be destroyed.
+struct PosixSpawnObjects {
+  PosixSpawnObjects() noexcept {
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+  }
+  ~PosixSpawnObjects() {
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+  }
+  PosixSpawnObjects(const PosixSpawnObjects&) = delete;
+  PosixSpawnObjects& operator=(const PosixSpawnObjects&) = delete;
+
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+};
+
+/// Fills `report` when the child could not become the program; that child is gone already.
+/// False when this C library has no words for what is asked.
+inline bool by_posix_spawn(const SpawnPlan& plan, Spawned& result, SpawnReport& report) {
+#if !defined(__GLIBC__)
+  static_cast<void>(plan), static_cast<void>(result), static_cast<void>(report);
+  return false;
+#else
+  PosixSpawnObjects objects;
+  for (int target = 0; target < 3; ++target)
+    if (plan.stdio[target] >= 0)
+      posix_spawn_file_actions_adddup2(&objects.actions, plan.stdio[target], target);
+  if (plan.cwd != nullptr) {
+#if __GLIBC_PREREQ(2, 29)
+    posix_spawn_file_actions_addchdir_np(&objects.actions, plan.cwd);
+#else
+    return false;
+#endif
+  }
+  if (plan.close_fds) {
+#if __GLIBC_PREREQ(2, 34)
+    posix_spawn_file_actions_addclosefrom_np(&objects.actions, 3);
+#else
+    return false;
+#endif
+  }
+  short flags = 0;
+  if (plan.restore_signals) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    posix_spawnattr_setsigmask(&objects.attributes, &signals);
+    sigaddset(&signals, SIGPIPE);
+    sigaddset(&signals, SIGXFSZ);
+    posix_spawnattr_setsigdefault(&objects.attributes, &signals);
+    flags |= POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
+  }
+  if (plan.new_session) flags |= POSIX_SPAWN_SETSID;
+  if (plan.set_process_group) {
+    flags |= POSIX_SPAWN_SETPGROUP;
+    posix_spawnattr_setpgroup(&objects.attributes, plan.process_group);
+  }
+  posix_spawnattr_setflags(&objects.attributes, flags);
+  int first_error = 0;
+  int error = 0;
+  for (const char* path = plan.candidates; *path != '\0';
+       path += std::string_view{path}.size() + 1) {
+    error = ::posix_spawn(&result.pid, path, &objects.actions, &objects.attributes, plan.argv,
+                          plan.envp);
+    if (error == 0) {
+      result.pidfd = try_open_pidfd(result.pid);
+      return true;
+    }
+    if (error != ENOENT && error != ENOTDIR && first_error == 0) first_error = error;
+  }
+  // It does not tell which step failed. A directory that cannot be entered can be told apart.
+  report.error = first_error != 0 ? first_error : error;
+  report.stage = SpawnStage::exec;
+  if (plan.cwd != nullptr && ::access(plan.cwd, X_OK) != 0) {
+    report.error = errno;
+    report.stage = SpawnStage::chdir;
+  }
+  result.pid = -1;
+  return true;
+#endif
+}
+
+inline SpawnWay choose(const SpawnRequest& request) noexcept {
+  if (needs_fork(request)) return SpawnWay::fork;
+  const SpawnWay forced = forced_spawn_way;
+  if (forced == SpawnWay::posix_spawn)
+    return posix_spawn_can(request) ? SpawnWay::posix_spawn : SpawnWay::fork;
+  return sanitized || forced == SpawnWay::fork ? SpawnWay::fork : SpawnWay::clone;
+}
+
+}  // namespace spawn_ways
+
+inline Spawned spawn(const SpawnRequest& request) {
+  PreparedSpawn prepared{request};
+  SpawnReport report;
+  report.magic = 0;
+  Spawned result;
+  SpawnWay way = spawn_ways::choose(request);
+  bool finished = false;  // the outcome is known already: exec, or a report in the pipe
+  if (way == SpawnWay::clone) {
+    const int error = spawn_ways::by_clone(prepared.plan, result, finished);
+    if (error != 0 && !means_unsupported(error)) throw_os_error(error, "start a process");
+    if (error != 0)
+      way = spawn_ways::posix_spawn_can(request) ? SpawnWay::posix_spawn : SpawnWay::fork;
+  }
+  if (way == SpawnWay::posix_spawn) {
+    if (spawn_ways::by_posix_spawn(prepared.plan, result, report)) {
+      if (result.pid < 0) throw_report(request, report);
+      return result;
+    }
+    way = SpawnWay::fork;
+  }
+  if (way == SpawnWay::fork) {
+    const int error = spawn_ways::by_fork(prepared.plan, result);
+    if (error != 0) throw_os_error(error, "fork a process");
+  }
+
+  // When the end of the program's image was waited for, what was reported lies in the pipe now.
+  // Waiting for the pipe's end instead could take long: a process that another thread forked
+  // meanwhile may hold a copy of it.
+  prepared.report.write.reset();
+  ssize_t size = 0;
+  if (!finished || wait_readable(prepared.report.read.get(), Deadline{std::chrono::nanoseconds{0}}))
+    size = read_some(prepared.report.read.get(), &report, sizeof report);
+  if (size == 0) {
+    if (!result.pidfd) result.pidfd = spawn_ways::try_open_pidfd(result.pid);
+    return result;
+  }
+  siginfo_t ended{};
+  wait_id(P_PID, static_cast<id_t>(result.pid), &ended, WEXITED, nullptr);
+  if (size != static_cast<ssize_t>(sizeof report) || report.magic != SpawnReport::expected_magic)
+    throw_os_error(EIO, "read what the child reports, which is garbled; starting",
+                   request.executable);
+  throw_report(request, report);
+}
+
+}  // namespace brood::posix
