@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// Values to bytes and back, for sending them to another process of the same program.
+// Python counterpart: pickle, for the types that are Serializable.
+//
+//     std::string bytes = brood::serialization::dumps(std::map<std::string, int>{{"plates", 4}});
+//     auto dishes = brood::serialization::loads<std::map<std::string, int>>(bytes);
+//
+// Types of your own: an aggregate with up to 32 members just works; a class says what it consists
+// of; serialization/hooks.hpp tells of the other ways.
+//
+//     class Dish {
+//      public:
+//       template <class Archive> void serialize(Archive& ar) { ar(name_, clean_); }
+//       ...
+//     };
+//
+// Containers, optional, variant and the like are recognised by their shape: none of their headers
+// is included. A class that has the shape of a container but more to it than its elements needs the
+// member. The bytes are for this machine and this build of the program, now: they are no file
+// format. An enum may arrive with any value of its underlying type, as in C++ itself.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "serialization/error.hpp"
+#include "serialization/hooks.hpp"
+#include "serialization/reader.hpp"
+#include "serialization/serializable.hpp"
+#include "serialization/writer.hpp"
+
+namespace brood::serialization {
+
+/// The bytes of a value: 8 bytes that identify the structure of its type (see fingerprint), then
+/// the value. Throws SerializationError if it is nested deeper than max_depth or contains a variant
+/// without a value. Python: pickle.dumps.
+template <class T>
+requires Serializable<T> std::string dumps(const T& value);
+
+/// The value that dumps<T> wrote. Never undefined behaviour, whatever the bytes are: throws
+/// SerializationError if they are truncated, have something behind them, claim what they do not
+/// contain, nest too deeply, or are those of a type with another structure. Python: pickle.loads.
+template <class T>
+requires Serializable<T> T loads(std::string_view bytes);
+
+// ---------------------------------------------------------------------------------------------
+
+template <class T>
+requires Serializable<T> std::string dumps(const T& value) {
+  const std::size_t size = sizeof(std::uint64_t) + serialized_size(value);
+  std::string bytes(size, '\0');
+  Writer writer{bytes.data(), size};
+  writer.write(fingerprint<T>);
+  writer.write(value);
+  // A `serialize` member that writes less the second time has only itself to blame.
+  bytes.resize(writer.written());
+  return bytes;
+}
+
+template <class T>
+requires Serializable<T> T loads(std::string_view bytes) {
+  Reader reader{bytes};
+  if (reader.read<std::uint64_t>() != fingerprint<T>) throw_wrong_type(type_name<T>());
+  T value = reader.read<T>();
+  reader.expect_end();
+  return value;
+}
+
+}  // namespace brood::serialization
