@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// A queue of messages in shared memory that any of its users may leave by SIGKILL at any
+// instruction. (After the two-lock queue of Michael and Scott, PODC 1996, with robust locks.)
+//
+// What           | who may change it      | how it becomes true for the others
+// ---------------+------------------------+----------------------------------------------------
+// a record       | holder of `producers`  | written first, then published by the store of tail
+// tail           | holder of `producers`  | one store
+// head           | holder of `consumers`  | one store, after the payload was copied out: the take
+// a segment      | holder of `consumers`  | freed after head's store
+// items event    | holder of `producers`  | made readable BEFORE tail's store, if its flag says no;
+//                |                        | cleared when the ring is seen empty, the flag first
+// room event     | holder of `consumers`  | made readable BEFORE head's store, if its flag says no
+//                | holder of both locks   | cleared when the ring is seen full, the flag first
+//
+// Whoever dies before a store has changed nothing; whoever dies after it has done it. An event is
+// at worst readable with nothing there: who was woken looks under the lock, and clears it then.
+// Locks are taken in the order consumers, producers.
+#pragma once
+
+#include "../posix/event_fd.hpp"
+#include "ring_memory.hpp"
+
+namespace brood::sync {
+
+class Ring {
+ public:
+  enum class Put { done, full };
+
+  /// `bound` is how many records it takes, 0 for any number; `extra` as for RingMemory.
+  explicit Ring(std::uint64_t bound, std::size_t extra = 0) : memory_{extra}, bound_{bound} {}
+
+  /// Appends a record of `size` bytes that `fill(std::byte*)` writes; runs under the producers'
+  /// lock, so it must not throw, block or call user code. Throws os::OSError (ENOSPC).
+  template <class Fill>
+  Put put(std::size_t size, Fill fill) {
+    const ProducersLock lock{*this};
+    const RingPosition tail = this->tail();
+    if (bound_ != 0 && count_with_producers(tail) >= bound_) return Put::full;
+    RingControl& shared = memory_.control();
+    RingPosition at;
+    try {
+      at = memory_.place(tail, size);
+    } catch (...) {
+      shared.units_leaked.store(1, std::memory_order_relaxed);
+      throw;
+    }
+    fill(memory_.payload(at));
+    const RingPosition next = memory_.seal(at, size);
+    if (shared.items_signalled.load(std::memory_order_relaxed) == 0) {
+      items_.set();
+      shared.items_signalled.store(1, std::memory_order_relaxed);
+    }
+    // Release: pairs with the acquire of tail by consumers and by empty().
+    shared.tail.store(next.word(), std::memory_order_release);
+    return Put::done;
+  }
+
+  /// Takes the oldest record: `take(const std::byte*, size)` copies it out; the same rules as for
+  /// `fill`, but it may throw, which leaves the record. Before that, once a record is known to be
+  /// there, `instead()` is asked, and if it returns true the record stays and the result is true.
+  /// False when the ring is empty. `woken` says that the items event was seen readable.
+  template <class Instead, class Take>
+  bool take(bool woken, Instead instead, Take take) {
+    RingControl& shared = memory_.control();
+    if (!woken && empty() && shared.items_signalled.load(std::memory_order_relaxed) == 0)
+      return false;
+    const ConsumersLock lock{*this};
+    const RingPosition head = this->head();
+    if (head == tail()) {
+      clear_items_if_empty();
+      return false;
+    }
+    if (instead()) return true;
+    const RingPosition at = memory_.follow(head);
+    if (!memory_.sound(at)) posix::throw_os_error(EBADMSG, "read a damaged queue");
+    const auto size = static_cast<std::size_t>(memory_.header(at).size());
+    take(static_cast<const std::byte*>(memory_.payload(at)), size);
+    if (bound_ != 0 && shared.room_signalled.load(std::memory_order_relaxed) == 0) {
+      room_.set();
+      shared.room_signalled.store(1, std::memory_order_relaxed);
+    }
+    const RingPosition next = at.advanced(RingMemory::record_size(size));
+    // The commit. Release: pairs with the acquire of head by producers.
+    shared.head.store(next.word(), std::memory_order_release);
+    if (at.unit() != head.unit()) memory_.free_segment(head.unit());
+    return true;
+  }
+
+  /// Nothing lies here. Takes no lock.
+  bool empty() const noexcept { return head() == tail(); }
+
+  /// How many records lie here, exactly.
+  std::uint64_t count() {
+    const ConsumersLock consumers{*this};
+    const ProducersLock producers{*this};
+    return ordinal(tail()) - ordinal(head());
+  }
+
+  /// Readable while records lie here, and at times when none does: then take(true, ...) settles it.
+  int items_fd() const noexcept { return items_.get(); }
+
+  /// Readable when a bounded ring may have room. To wait for room: put(), then expect_room(), and
+  /// only if that says so, poll.
+  int room_fd() const noexcept { return room_.get(); }
+
+  /// True if the ring is full; from now on room_fd() gets readable with the next take.
+  bool expect_room() {
+    const ConsumersLock consumers{*this};
+    const ProducersLock producers{*this};
+    if (bound_ == 0 || ordinal(tail()) - ordinal(head()) < bound_) return false;
+    memory_.control().room_signalled.store(0, std::memory_order_relaxed);
+    room_.clear();
+    return true;
+  }
+
+  std::uint64_t bound() const noexcept { return bound_; }
+  RingMemory& memory() noexcept { return memory_; }
+
+ private:
+  struct ProducersLock : posix::RobustLock {
+    explicit ProducersLock(Ring& ring)
+        : RobustLock{ring.memory_.control().producers, [&ring] { ring.repair_producers(); }} {}
+  };
+  struct ConsumersLock : posix::RobustLock {
+    explicit ConsumersLock(Ring& ring)
+        : RobustLock{ring.memory_.control().consumers, [&ring] { ring.repair_consumers(); }} {}
+  };
+
+  RingPosition head() const noexcept {
+    return RingPosition{memory_.control().head.load(std::memory_order_acquire)};
+  }
+  RingPosition tail() const noexcept {
+    return RingPosition{memory_.control().tail.load(std::memory_order_acquire)};
+  }
+
+  std::uint64_t ordinal(RingPosition at) const noexcept { return memory_.header(at).ordinal; }
+
+  // The head may move on meanwhile, even out of its segment: then it is read again. It can't come
+  // back to where it was, as only a producer could reuse the place.
+  std::uint64_t count_with_producers(RingPosition tail) const noexcept {
+    for (;;) {
+      const RingPosition before = head();
+      const std::uint64_t oldest =
+          std::atomic_ref{memory_.header(before).ordinal}.load(std::memory_order_acquire);
+      if (head() == before) return ordinal(tail) - oldest;
+    }
+  }
+
+  // With the consumers' lock held.
+  void clear_items_if_empty() {
+    const ProducersLock lock{*this};
+    const RingPosition at = tail();
+    if (head() != at) return;
+    memory_.control().items_signalled.store(0, std::memory_order_relaxed);
+    items_.clear();
+    memory_.tidy_empty(at);
+  }
+
+  void repair_producers() noexcept {
+    RingControl& shared = memory_.control();
+    shared.items_signalled.store(0, std::memory_order_relaxed);
+    if (empty()) {
+      items_.clear();
+    } else {
+      items_.set();
+      shared.items_signalled.store(1, std::memory_order_relaxed);
+    }
+    shared.units_leaked.store(1, std::memory_order_relaxed);
+  }
+  void repair_consumers() noexcept {
+    RingControl& shared = memory_.control();
+    room_.set();
+    shared.room_signalled.store(1, std::memory_order_relaxed);
+    shared.units_leaked.store(1, std::memory_order_relaxed);
+  }
+
+  RingMemory memory_;
+  posix::EventFd items_;
+  posix::EventFd room_;
+  const std::uint64_t bound_;
+};
+
+}  // namespace brood::sync
