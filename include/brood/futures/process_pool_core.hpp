@@ -1,0 +1,719 @@
+// SPDX-License-Identifier: MIT
+// The program's side of a process pool: hands tasks to workers, collects results, replaces the dead.
+//
+// A task is        | it lies                         | moved on by
+// -----------------+---------------------------------+---------------------------------------------
+// queued           | in the backlog                  | publish(), under the mutex, in order
+// published        | in a slot (see task_table.hpp)  | a worker, by taking it
+// collected        | nowhere: its future is done     | the collector thread
+// withdrawn        | nowhere: its future is cancelled | cancel(), by one compare-and-swap on
+//                  |                                  | `where_` (queued) or the slot's word
+//
+// The collector thread sleeps in poll() on an eventfd that workers set, only while it sleeps, on the
+// fork server's socket, where deaths are reported, and on a pidfd of the server. User code (results
+// being read, callbacks) runs in it with no lock held.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "../multiprocessing/process.hpp"
+#include "../posix/fork_server.hpp"
+#include "../posix/thread.hpp"
+#include "future.hpp"
+#include "task_table.hpp"
+
+namespace brood::futures {
+
+class ProcessPoolCore;
+
+/// A task as the pool sees it, whatever its result type. The pool holds one reference from submit
+/// until it is collected or withdrawn.
+class RemoteWork {
+ public:
+  RemoteWork(const RemoteEntry& entry, std::string bytes) noexcept
+      : entry_{entry}, bytes_{std::move(bytes)} {}
+  RemoteWork(const RemoteWork&) = delete;
+  RemoteWork& operator=(const RemoteWork&) = delete;
+
+  virtual void retain() noexcept = 0;
+  virtual void release() noexcept = 0;
+
+  /// The result is there. Reads it; nobody sees it before publish(). What goes wrong becomes the
+  /// result.
+  virtual void load(Outcome outcome, std::string_view bytes) noexcept = 0;
+  /// There will be no result but this.
+  virtual void fail(const std::exception_ptr& error) noexcept = 0;
+  /// Makes the future(s) done; runs callbacks.
+  virtual void publish() noexcept = 0;
+  /// Cancels what can be cancelled.
+  virtual void cancel() noexcept = 0;
+
+ protected:
+  ~RemoteWork() = default;
+
+ private:
+  friend ProcessPoolCore;
+  static constexpr std::uint64_t queued = 0, withdrawn = ~std::uint64_t{0};
+
+  const RemoteEntry& entry_;
+  std::string bytes_;                          // dropped when it lies in a slot
+  std::atomic<std::uint64_t> where_{queued};   // queued, withdrawn, or ticket << 16 | slot
+  RemoteWork* next_ = nullptr;                   // the backlog; guarded by the pool's mutex,
+  RemoteWork* previous_ = nullptr;               // as the two below
+  bool in_backlog_ = false;
+};
+
+struct ProcessPoolSettings {
+  std::uint32_t max_workers;
+  Function<void()> initializer;
+  std::uint32_t max_tasks_per_child;  // 0: no limit
+  std::string worker_name;            // "NAME-1", "NAME-2", ...
+};
+
+class ProcessPoolCore final : public posix::RefCounted {
+ public:
+  explicit ProcessPoolCore(ProcessPoolSettings settings)
+      : settings_{std::move(settings)},
+        table_{settings_.max_workers},
+        workers_(settings_.max_workers),
+        in_slot_(TaskTable::slots),
+        server_{[this](std::uint32_t worker) { run_worker(worker); }} {
+    free_slots_.reserve(TaskTable::slots);
+    for (std::uint32_t slot = TaskTable::slots; slot != 0; --slot) free_slots_.push_back(slot - 1);
+    Live::here().add(*this);
+  }
+  ~ProcessPoolCore() {
+    Live::here().remove(*this);
+    if (is_foreign())
+      collector_.forget();  // it exists in the parent only
+    else if (is_collector())
+      collector_.detach();
+    else
+      collector_.join();
+  }
+
+  /// Whether this is a copy in a process forked from the pool's own.
+  bool is_foreign() const noexcept { return owner_ != posix::this_pid(); }
+  std::uint32_t max_workers() const noexcept { return settings_.max_workers; }
+
+  /// Throws std::runtime_error (shut down, forked), BrokenProcessPool, os::OSError.
+  void submit(RemoteWork& task) {
+    // Asked first: in a forked child some other thread may seem to hold the mutex for ever.
+    if (is_foreign())
+      throw std::runtime_error{"submit: the process pool belongs to another process, make one here"};
+    {
+      const posix::Locked lock{mutex_};
+      if (broken_) throw BrokenProcessPool{*broken_};
+      if (shut_down_) throw std::runtime_error{"submit: the process pool was shut down"};
+      if (!collecting_) {
+        add_owner();
+        try {
+          collector_ = posix::OsThread{[this] { collect_until_finished(); },
+                                       posix::ThreadSignals::none};
+        } catch (...) {
+          drop_owner();
+          throw;
+        }
+        collecting_ = true;
+      }
+      task.retain();
+      ++unfinished_;
+      append(task);
+      publish_backlog();
+      start_workers();
+    }
+    table_.notify();
+    fail_hopeless();
+  }
+
+  /// Whether `task` was kept from starting by this call. Takes no lock.
+  bool withdraw(RemoteWork& task) noexcept {
+    if (is_foreign()) return false;
+    std::uint64_t where = RemoteWork::queued;
+    if (task.where_.compare_exchange_strong(where, RemoteWork::withdrawn)) return true;
+    if (where == RemoteWork::withdrawn) return false;
+    const std::uint64_t ticket = where >> 16;
+    std::uint64_t word = SlotWord::make(ticket, Phase::ready);
+    return table_.slot(where & 0xffff)
+        .word.compare_exchange_strong(word, SlotWord::make(ticket, Phase::free));
+  }
+
+  /// Drops a task that was withdrawn.
+  void forget(RemoteWork& task) noexcept {
+    {
+      const posix::Locked lock{mutex_};
+      const std::uint64_t where = task.where_.load();
+      if (where == RemoteWork::withdrawn) {
+        if (task.in_backlog_) unlink(task);
+        std::string{}.swap(task.bytes_);
+      } else {
+        free_slot(where & 0xffff);
+      }
+      --unfinished_;
+      publish_backlog();
+    }
+    table_.notify();
+    table_.done_event().set();  // the pool may be finished now
+    task.release();
+  }
+
+  /// Whether a worker has taken it.
+  bool taken(const RemoteWork& task) const noexcept {
+    const std::uint64_t where = task.where_.load();
+    if (where == RemoteWork::queued || where == RemoteWork::withdrawn || is_foreign()) return false;
+    const std::uint64_t word = table_.slot(where & 0xffff).word.load();
+    return word >> 16 == where >> 16 && SlotWord::phase(word) >= Phase::taken;
+  }
+
+  /// Does not wait in a callback: the thread that runs it is the one to be waited for.
+  void shut_down(bool wait, bool cancel_futures) {
+    if (is_foreign()) return;
+    std::vector<RemoteWork*> pending;
+    {
+      const posix::Locked lock{mutex_};
+      shut_down_ = true;
+      if (cancel_futures) pending = retain_all();
+      if (!collecting_ && !finished_) {  // nothing was ever submitted
+        finished_ = true;
+        server_.stop();
+      }
+    }
+    for (RemoteWork* const task : pending) {
+      task->cancel();
+      task->release();
+    }
+    table_.done_event().set();
+    if (!wait) return;
+    {
+      posix::Locked lock{mutex_};
+      if (!finished_ && is_collector()) return;
+      ended_.wait(lock, posix::Deadline{forever}, [this] { return finished_; });
+    }
+    const posix::Locked lock{join_mutex_};
+    collector_.join();
+  }
+
+  bool is_shut_down() const {
+    if (is_foreign()) return false;
+    const posix::Locked lock{mutex_};
+    return shut_down_;
+  }
+
+  /// After shut_down(): sends a signal to every worker. Those it ends are not replaced.
+  void end_workers(int signal) {
+    if (is_foreign()) return;
+    const posix::Locked lock{mutex_};
+    replace_ = false;
+    for (std::uint32_t worker = 0; worker < workers_.size(); ++worker)
+      if (workers_[worker].state != WorkerState::absent) server_.signal(worker, signal);
+  }
+
+  std::vector<pid_t> worker_pids() const {
+    std::vector<pid_t> result;
+    if (is_foreign()) return result;
+    const posix::Locked lock{mutex_};
+    for (const Worker& worker : workers_)
+      if (worker.state == WorkerState::alive) result.push_back(worker.pid);
+    return result;
+  }
+
+ private:
+  enum class WorkerState { absent, starting, alive };
+  struct Worker {
+    WorkerState state = WorkerState::absent;
+    pid_t pid = 0;
+  };
+  struct InSlot {
+    RemoteWork* task = nullptr;
+    Place args = {};
+  };
+  struct Failure {
+    RemoteWork* task;
+    std::exception_ptr error;
+  };
+
+  // The pools of this process, for its normal end.
+  class Live {
+   public:
+    static Live& here() {
+      static Live& live = *new Live;
+      return live;
+    }
+    void add(ProcessPoolCore& pool) {
+      posix::on_end(posix::EndStage::executors, [] { here().shut_down_all(); });
+      const posix::Locked lock{mutex_};
+      pools_.push_back(&pool);
+    }
+    void remove(ProcessPoolCore& pool) noexcept {
+      const posix::Locked lock{mutex_};
+      for (auto& place : pools_)
+        if (place == &pool) place = nullptr;
+      while (!pools_.empty() && pools_.back() == nullptr) pools_.pop_back();
+    }
+    void before_fork() noexcept { mutex_.lock(); }
+    void after_fork(bool in_child) noexcept {
+      if (in_child) pools_.clear();
+      mutex_.unlock();
+    }
+
+   private:
+    void shut_down_all() noexcept {
+      for (;;) {
+        posix::Ref<ProcessPoolCore> pool;
+        {
+          const posix::Locked lock{mutex_};
+          for (auto& place : pools_) {
+            if (place != nullptr && place->try_add_owner()) {
+              pool = posix::Ref<ProcessPoolCore>::adopt(place);
+              place = nullptr;
+              break;
+            }
+          }
+        }
+        if (!pool) return;
+        pool->shut_down(true, false);
+      }
+    }
+
+    posix::Mutex mutex_;
+    std::vector<ProcessPoolCore*> pools_;
+    sync::ForkHook fork_hook_{*this};
+  };
+
+  bool is_collector() const noexcept {
+    return collector_.joinable() && pthread_equal(collector_.native_handle(), pthread_self()) != 0;
+  }
+
+  // In a worker process.
+  void run_worker(std::uint32_t worker) noexcept {
+    multiprocessing::Processes::here().become(
+        posix::make_ref<multiprocessing::ProcessState>(
+            multiprocessing::ProcessOptions{.name = settings_.worker_name + "-" +
+                                                    std::to_string(worker + 1)},
+            Function<void()>{}, std::vector<unsigned>{worker + 1}, owner_),
+        program_, settings_.worker_name);
+    if (!TaskWorker{table_, worker}.run(settings_.initializer, settings_.max_tasks_per_child))
+      posix::end_forked_child(1);
+  }
+
+  // All below, down to the next remark, with the mutex held.
+
+  void append(RemoteWork& task) noexcept {
+    task.previous_ = last_;
+    task.next_ = nullptr;
+    (last_ == nullptr ? first_ : last_->next_) = &task;
+    last_ = &task;
+    task.in_backlog_ = true;
+  }
+  void unlink(RemoteWork& task) noexcept {
+    (task.previous_ == nullptr ? first_ : task.previous_->next_) = task.next_;
+    (task.next_ == nullptr ? last_ : task.next_->previous_) = task.previous_;
+    task.in_backlog_ = false;
+  }
+
+  void publish_backlog() noexcept {
+    while (first_ != nullptr && publish(*first_)) {
+    }
+  }
+
+  // False: it has to wait.
+  bool publish(RemoteWork& task) noexcept {
+    if (task.where_.load() == RemoteWork::withdrawn) {
+      unlink(task);
+      return true;
+    }
+    if (free_slots_.empty() || next_ticket_ - table_.shared().cursor.load() >= TaskTable::slots)
+      return false;
+    const std::uint32_t index = free_slots_.back();
+    Slot& slot = table_.slot(index);
+    Place args{task.bytes_.size(), Place::in_slot};
+    char* place = slot.small;
+    if (task.bytes_.size() > sizeof slot.small) {
+      try {
+        const auto unit = table_.claim_units(task.bytes_.size(), TaskTable::pool);
+        if (!unit && in_flight_ != 0) return false;
+        if (!unit)
+          posix::throw_os_error(ENOSPC, "submit: the arguments are too large for a process pool");
+        args.unit = *unit;
+        place = table_.bytes(*unit);
+      } catch (...) {
+        if (in_flight_ != 0) return false;  // what is under way will give memory back
+        unlink(task);
+        --unfinished_;
+        hopeless_.push_back({&task, std::current_exception()});
+        return true;
+      }
+    }
+    std::memcpy(place, task.bytes_.data(), task.bytes_.size());
+    slot.args = args;
+    slot.entry = &task.entry_;
+    slot.started.store(0, std::memory_order_relaxed);
+    const std::uint64_t ticket = next_ticket_;
+    slot.word.store(SlotWord::make(ticket, Phase::ready), std::memory_order_release);
+    std::uint64_t where = RemoteWork::queued;
+    unlink(task);
+    if (!task.where_.compare_exchange_strong(where, ticket << 16 | index)) {
+      slot.word.store(SlotWord::make(ticket, Phase::free), std::memory_order_relaxed);
+      free_place(args);
+      return true;
+    }
+    std::string{}.swap(task.bytes_);
+    free_slots_.pop_back();
+    in_slot_[index] = {&task, args};
+    ++in_flight_;
+    ++next_ticket_;
+    table_.ring_entry(ticket).store(ticket << 16 | index, std::memory_order_seq_cst);
+    return true;
+  }
+
+  void free_place(const Place& place) noexcept {
+    if (place.unit != Place::in_slot)
+      table_.free_units(place.unit, static_cast<std::size_t>(place.size));
+  }
+
+  // Its task is collected, crashed or withdrawn.
+  void free_slot(std::uint64_t index) noexcept {
+    Slot& slot = table_.slot(static_cast<std::uint32_t>(index));
+    const std::uint64_t word = slot.word.load(std::memory_order_acquire);
+    free_place(in_slot_[index].args);
+    slot.word.store(SlotWord::make(word >> 16, Phase::free), std::memory_order_release);
+    in_slot_[index] = {};
+    free_slots_.push_back(static_cast<std::uint32_t>(index));
+    --in_flight_;
+  }
+
+  void start_workers() {
+    if (broken_ || stopping_ || !replace_) return;
+    for (std::uint32_t worker = 0;
+         worker < workers_.size() && present_ < std::min<std::size_t>(workers_.size(), unfinished_);
+         ++worker) {
+      if (workers_[worker].state != WorkerState::absent) continue;
+      table_.cell(worker).failed.store(0);
+      table_.cell(worker).left.store(0);
+      if (!server_.start(worker)) return;  // the collector will see that it is gone
+      workers_[worker].state = WorkerState::starting;
+      ++present_;
+    }
+  }
+
+  std::vector<RemoteWork*> retain_all() {
+    std::vector<RemoteWork*> tasks;
+    for (RemoteWork* task = first_; task != nullptr; task = task->next_) tasks.push_back(task);
+    for (const InSlot& in_slot : in_slot_)
+      if (in_slot.task != nullptr) tasks.push_back(in_slot.task);
+    for (RemoteWork* const task : tasks) task->retain();
+    return tasks;
+  }
+
+  // Nothing more will be done; gives all tasks up.
+  std::vector<Failure> break_pool(const std::string& reason) {
+    if (!broken_) broken_ = reason;
+    std::vector<Failure> failures;
+    const auto give_up = [&](RemoteWork& task) {
+      failures.push_back({&task, std::make_exception_ptr(BrokenProcessPool{*broken_})});
+      --unfinished_;
+    };
+    while (first_ != nullptr) {
+      RemoteWork& task = *first_;
+      unlink(task);
+      std::uint64_t where = RemoteWork::queued;  // a withdrawn one is forget()'s
+      if (task.where_.compare_exchange_strong(where, RemoteWork::withdrawn)) give_up(task);
+    }
+    for (std::uint32_t index = 0; index < in_slot_.size(); ++index) {
+      RemoteWork* const task = in_slot_[index].task;
+      if (task == nullptr) continue;
+      // Once it is taken it can't be withdrawn any more.
+      std::uint64_t word = table_.slot(index).word.load();
+      if (SlotWord::phase(word) == Phase::ready)
+        table_.slot(index).word.compare_exchange_strong(
+            word, SlotWord::make(word >> 16, Phase::taken, TaskTable::max_workers));
+      if (SlotWord::phase(table_.slot(index).word.load()) == Phase::free) continue;  // forget()'s
+      give_up(*task);
+      in_slot_[index] = {};
+      --in_flight_;
+    }
+    for (std::uint32_t worker = 0; worker < workers_.size(); ++worker)
+      if (workers_[worker].state != WorkerState::absent) server_.signal(worker, SIGKILL);
+    return failures;
+  }
+
+  // (With the mutex held until here.)
+
+  static void settle(const std::vector<Failure>& failures) noexcept {
+    for (const auto& [task, error] : failures) {
+      task->fail(error);
+      task->publish();
+      task->release();
+    }
+  }
+
+  void fail_hopeless() noexcept {
+    std::vector<Failure> failures;
+    {
+      const posix::Locked lock{mutex_};
+      failures.swap(hopeless_);
+    }
+    settle(failures);
+  }
+
+  // In the collector thread.
+
+  void collect_until_finished() noexcept {
+    const auto self = posix::Ref<ProcessPoolCore>::adopt(this);
+    static_cast<void>(self.get());
+    try {
+      while (collect_once()) {
+      }
+    } catch (const std::exception& error) {
+      give_up(error.what());
+    }
+    if (server_gone_)
+      server_.stop();
+    else
+      server_.finish();
+    {
+      const posix::Locked lock{mutex_};
+      workers_.assign(workers_.size(), {});
+      present_ = 0;
+      finished_ = true;
+      ended_.notify_all();
+    }
+  }
+
+  // False: nothing is left to do but to wait for the workers' end.
+  bool collect_once() {
+    const bool news = collect_results();
+    if (!receive_reports() || server_ended_) give_up("the process pool's fork server has died");
+    {
+      const posix::Locked lock{mutex_};
+      if (server_gone_ || ((broken_ || shut_down_) && unfinished_ == 0)) {
+        stopping_ = true;
+        table_.shared().stop.store(1);
+        table_.wake_all();
+        return false;
+      }
+    }
+    if (news) return true;
+    table_.shared().collector_asleep.store(1);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (!results_wait()) {
+      pollfd entries[] = {{table_.done_event().get(), POLLIN, 0},
+                          {server_.fileno(), POLLIN, 0},
+                          {server_.sentinel(), POLLIN, 0}};
+      posix::poll_until(entries, 3, posix::Deadline{forever});
+      server_ended_ = entries[2].revents != 0;  // believed when all that it sent is read
+    }
+    table_.shared().collector_asleep.store(0);
+    table_.done_event().clear();
+    return true;
+  }
+
+  bool results_wait() const noexcept {
+    for (const auto& bits : table_.shared().done)
+      if (bits.load(std::memory_order_relaxed) != 0) return true;
+    return false;
+  }
+
+  bool collect_results() {
+    collected_.clear();
+    for (std::uint32_t i = 0; i < TaskTable::slots / 64; ++i) {
+      auto& word = table_.shared().done[i];
+      if (word.load(std::memory_order_relaxed) == 0) continue;
+      for (std::uint64_t bits = word.exchange(0); bits != 0; bits &= bits - 1)
+        collected_.push_back(i * 64 + static_cast<std::uint32_t>(__builtin_ctzll(bits)));
+    }
+    return collect(collected_);
+  }
+
+  // Reads the results of these slots, where they are done.
+  bool collect(const std::vector<std::uint32_t>& slots) {
+    done_.clear();
+    {
+      const posix::Locked lock{mutex_};
+      for (const std::uint32_t index : slots) {
+        const Slot& slot = table_.slot(index);
+        const std::uint64_t word = slot.word.load(std::memory_order_acquire);
+        if (SlotWord::phase(word) != Phase::done || in_slot_[index].task == nullptr) continue;
+        const Place result = slot.result;
+        done_.push_back({in_slot_[index].task, index, result, slot.outcome,
+                         table_.holds(result, SlotWord::worker(word))});
+      }
+    }
+    if (done_.empty()) return false;
+    for (const Done& done : done_) {
+      const char* const bytes = done.result.unit == Place::in_slot ? table_.slot(done.slot).small
+                                                                   : table_.bytes(done.result.unit);
+      if (done.sound)
+        done.task->load(done.outcome, {bytes, static_cast<std::size_t>(done.result.size)});
+      else
+        done.task->fail(std::make_exception_ptr(serialization::SerializationError{
+            "serialization: the worker has spoilt the memory that it shares with the pool"}));
+    }
+    {
+      const posix::Locked lock{mutex_};
+      for (const Done& done : done_) {
+        if (done.sound) free_place(done.result);
+        free_slot(done.slot);
+      }
+      unfinished_ -= done_.size();
+      deaths_in_a_row_ = 0;
+      publish_backlog();
+    }
+    table_.notify();
+    fail_hopeless();
+    for (const Done& done : done_) {
+      done.task->publish();
+      done.task->release();
+    }
+    return true;
+  }
+
+  // False: there will be no more, though there should be.
+  bool receive_reports() {
+    for (;;) {
+      bool gone = false;
+      const auto report = server_.receive(gone);
+      if (gone) return false;
+      if (!report) return true;
+      switch (report->kind) {
+        case posix::ForkServer::Kind::started: {
+          const posix::Locked lock{mutex_};
+          if (workers_[report->worker].state == WorkerState::starting)
+            workers_[report->worker] = {WorkerState::alive, report->pid};
+          break;
+        }
+        case posix::ForkServer::Kind::not_started:
+          worker_missing(*report);
+          break;
+        case posix::ForkServer::Kind::ended:
+          worker_ended(*report);
+          break;
+      }
+    }
+  }
+
+  // No process could be had. With others at work that is bearable, else not.
+  void worker_missing(const posix::ForkServer::Report& report) {
+    std::vector<Failure> failures;
+    {
+      const posix::Locked lock{mutex_};
+      workers_[report.worker] = {};
+      if (--present_ == 0)
+        failures = break_pool("the process pool can't start a worker: " +
+                              std::generic_category().message(report.detail));
+    }
+    settle(failures);
+  }
+
+  void worker_ended(const posix::ForkServer::Report& report) {
+    const std::uint32_t worker = report.worker;
+    const WorkerCell& cell = table_.cell(worker);
+    const bool died = cell.left.load(std::memory_order_acquire) == 0;
+    std::vector<std::uint32_t> its_slots;
+    for (std::uint32_t index = 0; died && index < TaskTable::slots; ++index) {
+      const std::uint64_t word = table_.slot(index).word.load(std::memory_order_acquire);
+      if (SlotWord::phase(word) >= Phase::taken && SlotWord::worker(word) == worker)
+        its_slots.push_back(index);
+    }
+    // What it had finished counts, though it may not have got round to telling.
+    collect(its_slots);
+    std::vector<Failure> failures;
+    {
+      const posix::Locked lock{mutex_};
+      for (const std::uint32_t index : its_slots) {
+        const Slot& slot = table_.slot(index);
+        const std::uint64_t word = slot.word.load(std::memory_order_acquire);
+        if (SlotWord::phase(word) != Phase::taken || SlotWord::worker(word) != worker ||
+            in_slot_[index].task == nullptr)
+          continue;
+        failures.push_back(crashed(*in_slot_[index].task, slot, report));
+        free_slot(index);
+        --unfinished_;
+      }
+      if (died) {
+        table_.free_units_of(worker);
+        table_.bury(worker);
+        deaths_in_a_row_ = failures.empty() ? deaths_in_a_row_ + 1 : 0;
+      }
+      workers_[worker] = {};
+      --present_;
+      std::vector<Failure> more;
+      if (cell.failed.load(std::memory_order_acquire) != 0)
+        more = break_pool("the initializer of the process pool failed: " +
+                          std::string{cell.text, ::strnlen(cell.text, sizeof cell.text)});
+      else if (deaths_in_a_row_ > 3 * workers_.size() + 50)
+        more = break_pool("the workers of the process pool die before they begin with a task");
+      else if (!replace_ && present_ == 0 && unfinished_ != 0)
+        more = break_pool("the workers of the process pool were ended");
+      failures.insert(failures.end(), more.begin(), more.end());
+      publish_backlog();
+      start_workers();
+    }
+    table_.notify();
+    fail_hopeless();
+    settle(failures);
+  }
+
+  static Failure crashed(RemoteWork& task, const Slot& slot,
+                         const posix::ForkServer::Report& report) {
+    const auto now = posix::Deadline::clock::now().time_since_epoch();
+    const std::chrono::nanoseconds started{slot.started.load(std::memory_order_relaxed)};
+    return {&task, std::make_exception_ptr(WorkerCrashed{
+                       {report.pid, report.detail, task.entry_.name(),
+                        started.count() == 0 ? started : now - started,
+                        static_cast<std::size_t>(report.max_rss_bytes)}})};
+  }
+
+  void give_up(const std::string& reason) noexcept {
+    std::vector<Failure> failures;
+    {
+      const posix::Locked lock{mutex_};
+      server_gone_ = true;
+      failures = break_pool(reason);
+    }
+    settle(failures);
+  }
+
+  const ProcessPoolSettings settings_;
+  const pid_t owner_ = posix::this_pid();
+  const posix::ProcessIdentity program_ = multiprocessing::Processes::here().identity();
+  TaskTable table_;
+  posix::Mutex join_mutex_;
+  mutable posix::Mutex mutex_;  // guards all down to the next remark
+  posix::ConditionVariable ended_;
+  std::vector<Worker> workers_;
+  std::size_t present_ = 0;         // workers that are not absent
+  std::size_t deaths_in_a_row_ = 0;  // without a task in hand, since the last finished task
+  std::vector<InSlot> in_slot_;
+  std::vector<std::uint32_t> free_slots_;
+  std::uint64_t next_ticket_ = 1;
+  RemoteWork* first_ = nullptr;  // the backlog
+  RemoteWork* last_ = nullptr;
+  std::size_t in_flight_ = 0;   // in slots
+  std::size_t unfinished_ = 0;  // in slots or in the backlog
+  std::vector<Failure> hopeless_;
+  std::optional<std::string> broken_;
+  bool collecting_ = false;  // the collector was started
+  bool shut_down_ = false;
+  bool replace_ = true;  // workers that end
+  bool stopping_ = false;
+  bool server_gone_ = false;
+  bool finished_ = false;
+  posix::OsThread collector_;  // joined under the other mutex, when finished
+  // (Guarded by the mutex until here.)
+  posix::ForkServer server_;  // asked under the mutex; its reports are the collector's
+  struct Done {
+    RemoteWork* task;
+    std::uint32_t slot;
+    Place result;
+    Outcome outcome;
+    bool sound;
+  };
+  // The collector's own.
+  std::vector<std::uint32_t> collected_;
+  std::vector<Done> done_;
+  bool server_ended_ = false;
+};
+
+}  // namespace brood::futures

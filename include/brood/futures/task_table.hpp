@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: MIT
+// The shared memory between a process pool and its workers: tasks on their way out, results on
+// their way back.
+//
+// A task lies in a slot. The slot's one word holds the task's ticket, its worker and its phase:
+//
+// phase   | next            | who moves it on, and how
+// --------+-----------------+-----------------------------------------------------------------
+// free    | ready           | the pool: fills the slot, stores the word, then queues the ticket
+// ready   | taken by W      | worker W, by one compare-and-swap that carries its own number
+//         | free            | the pool, by compare-and-swap: cancelled
+// taken   | done            | worker W, with the result in place
+//         | free            | the pool, once W is known to be dead: crashed
+// done    | free            | the pool, after it has read the result
+//
+// So whatever instruction a worker dies at, its number in the word tells what died with it; no lock
+// is left held, and nobody else's task is touched.
+//
+// Tickets are handed out in order, through a ring of (ticket, slot) entries and one shared cursor.
+// Everybody may push the cursor past an entry whose slot is no longer ready for that ticket; so a
+// worker that dies between taking a task and moving the cursor stops nobody.
+//
+// Arguments and results too large for a slot lie in an arena of 64 KiB units, each marked with its
+// owner (the pool, or a worker); what a dead worker had claimed is freed by its mark. The pool
+// believes no place that a worker names before it has looked whether it lies in the table.
+//
+// Sleep and wake. A worker that finds nothing sets its bit in `sleepers`, looks again, and sleeps on
+// its own word. notify() wakes one sleeper: it names it in `waking`, takes its bit away and wakes
+// it. While `waking` names somebody no other wake is sent: the one named clears the word, looks, and
+// wakes the next one if there is more. (At most one wake in flight: measured as ten times the
+// throughput.) Who wakes by itself takes its own bit away; a notifier that comes too late for the
+// bit takes the name back and looks for another sleeper. When somebody dies, whatever it left
+// undone here is made good by clearing `waking` and waking everybody once.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string_view>
+
+#include "../function.hpp"
+#include "../posix/event_fd.hpp"
+#include "../posix/futex.hpp"
+#include "../posix/mapping.hpp"
+#include "remote_call.hpp"
+#include "remote_exception.hpp"
+
+namespace brood::futures {
+
+enum class Phase : std::uint64_t { free, ready, taken, done };
+
+/// The word of a slot.
+struct SlotWord {
+  static constexpr std::uint64_t make(std::uint64_t ticket, Phase phase,
+                                      std::uint64_t worker = 0) noexcept {
+    return ticket << 16 | worker << 4 | static_cast<std::uint64_t>(phase);
+  }
+  static constexpr Phase phase(std::uint64_t word) noexcept { return static_cast<Phase>(word & 15); }
+  static constexpr std::uint32_t worker(std::uint64_t word) noexcept {
+    return static_cast<std::uint32_t>(word >> 4 & 0xfff);
+  }
+};
+
+/// Where bytes lie: in the slot itself, or in the arena.
+struct Place {
+  static constexpr std::uint32_t in_slot = ~std::uint32_t{0};
+  std::uint64_t size;
+  std::uint32_t unit;
+};
+
+enum class Outcome : std::uint32_t { value, exception };
+
+struct alignas(64) Slot {
+  std::atomic<std::uint64_t> word;
+  const RemoteEntry* entry;
+  Place args;
+  Place result;
+  Outcome outcome;
+  std::atomic<std::int64_t> started;  // nanoseconds of CLOCK_MONOTONIC; 0: not yet
+  char small[184];                    // arguments; once they are read, the result
+};
+
+struct alignas(64) WorkerCell {
+  std::atomic<std::uint32_t> wake;    // slept on
+  std::atomic<std::uint32_t> failed;  // 1: the initializer threw, `text` says what
+  std::atomic<std::uint32_t> left;    // 1: it went by itself, between two tasks
+  char text[512];
+};
+
+class TaskTable {
+ public:
+  static constexpr std::uint32_t slots = 1024;  // a power of two; of the ring too
+  static constexpr std::uint32_t max_workers = 4095;
+  static constexpr std::size_t unit_size = std::size_t{1} << 16;
+  static constexpr std::uint16_t pool = 0xffff;  // the pool as owner of a unit; worker w is w + 1
+
+  struct Shared {
+    alignas(64) std::atomic<std::uint64_t> cursor;  // the next ticket to be taken
+    alignas(64) std::atomic<std::uint32_t> waking;
+    std::atomic<std::uint32_t> stop;
+    std::atomic<std::uint64_t> sleepers[(max_workers + 63) / 64];
+    alignas(64) std::atomic<std::uint32_t> collector_asleep;
+    alignas(64) std::atomic<std::uint64_t> done[slots / 64];  // slots to look at
+    alignas(64) std::atomic<std::uint64_t> ring[slots];       // ticket << 16 | slot
+    std::atomic<std::uint32_t> lowest_unit;                   // where a search starts: a hint
+    std::atomic<std::uint32_t> used_units;                    // beyond these none was ever claimed
+  };
+
+  explicit TaskTable(std::uint32_t workers) : workers_{workers} {
+    const std::size_t fixed =
+        sizeof(Shared) + slots * sizeof(Slot) + workers * sizeof(WorkerCell) + 64 * 4;
+    for (units_ = 1u << 18;; units_ /= 8) {  // 16 GiB of address space, or what is to be had
+      try {
+        const std::size_t owners = units_ * sizeof(std::uint16_t);
+        base_ = (fixed + owners + unit_size - 1) / unit_size * unit_size;
+        file_ = posix::make_memory_file("brood-tasks", base_ + units_ * unit_size);
+        mapping_ = posix::Mapping{file_.get(), base_ + units_ * unit_size};
+        break;
+      } catch (const os::OSError&) {
+        if (units_ < 1024) throw;
+      }
+    }
+    if (const int error = posix::reserve_memory(file_.get(), 0, base_))
+      posix::throw_os_error(error, "reserve memory for a process pool");
+    std::byte* at = mapping_.data();
+    shared_ = new (at) Shared{};
+    shared_->cursor.store(1, std::memory_order_relaxed);  // 0 is in no entry of a fresh ring
+    at += (sizeof(Shared) + 63) / 64 * 64;
+    slots_ = reinterpret_cast<Slot*>(at);
+    at += slots * sizeof(Slot);
+    cells_ = reinterpret_cast<WorkerCell*>(at);
+    at += workers * sizeof(WorkerCell);
+    owners_ = reinterpret_cast<std::atomic<std::uint16_t>*>(at);
+  }
+
+  Shared& shared() const noexcept { return *shared_; }
+  Slot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
+  WorkerCell& cell(std::uint32_t worker) const noexcept { return cells_[worker]; }
+  std::uint32_t workers() const noexcept { return workers_; }
+  const posix::EventFd& done_event() const noexcept { return done_event_; }
+
+  // Arena.
+
+  char* bytes(std::uint32_t unit) const noexcept {
+    return reinterpret_cast<char*>(mapping_.data()) + base_ + std::size_t{unit} * unit_size;
+  }
+
+  /// Claims room for `size` bytes; empty when there is none. Throws os::OSError when the machine
+  /// has no memory left.
+  std::optional<std::uint32_t> claim_units(std::size_t size, std::uint16_t owner) {
+    const std::size_t count = (size + unit_size - 1) / unit_size;
+    if (count > units_) return std::nullopt;
+    const std::uint32_t hint = shared_->lowest_unit.load(std::memory_order_relaxed);
+    auto first = claim_run(hint, count, owner);
+    if (!first && hint != 0) first = claim_run(0, count, owner);
+    if (!first) return std::nullopt;
+    shared_->lowest_unit.store(static_cast<std::uint32_t>(*first + count),
+                               std::memory_order_relaxed);
+    const int error =
+        posix::reserve_memory(file_.get(), base_ + *first * unit_size, (size + 4095) / 4096 * 4096);
+    if (error != 0) {
+      free_units(*first, size);
+      posix::throw_os_error(error, "reserve memory for a task's data");
+    }
+    return *first;
+  }
+
+  void free_units(std::uint32_t first, std::size_t size) noexcept {
+    const std::size_t count = (size + unit_size - 1) / unit_size;
+    // What is large, or lies far out, goes back to the machine; the rest stays warm.
+    if (size >= large || first + count > warm_units)
+      posix::release_memory(file_.get(), base_ + first * unit_size, count * unit_size);
+    for (std::size_t i = 0; i < count; ++i)
+      owners_[first + i].store(0, std::memory_order_release);
+    lower_hint(first);
+  }
+
+  /// Frees all that `worker` had claimed. When it is dead and its done slots have been read.
+  void free_units_of(std::uint32_t worker) noexcept {
+    const auto owner = static_cast<std::uint16_t>(worker + 1);
+    const std::uint32_t used = std::min(shared_->used_units.load(), units_);
+    for (std::uint32_t i = 0; i < used; ++i)
+      if (owners_[i].load(std::memory_order_relaxed) == owner) free_units(i, unit_size);
+  }
+
+  /// Whether a result that `worker` says it has put there lies there.
+  bool holds(const Place& place, std::uint32_t worker) const noexcept {
+    if (place.unit == Place::in_slot) return place.size <= sizeof Slot::small;
+    if (place.unit >= units_ || place.size > std::uint64_t{units_ - place.unit} * unit_size)
+      return false;
+    const std::size_t count = (static_cast<std::size_t>(place.size) + unit_size - 1) / unit_size;
+    for (std::size_t i = 0; i < count; ++i)
+      if (owners_[place.unit + i].load(std::memory_order_relaxed) != worker + 1) return false;
+    return true;
+  }
+
+  // Wakes.
+
+  /// Wakes a sleeping worker unless one is being woken. After publishing work.
+  void notify() noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    while (shared_->waking.load() == 0) {
+      const auto worker = find_sleeper();
+      if (!worker) return;
+      std::uint32_t nobody = 0;
+      if (!shared_->waking.compare_exchange_strong(nobody, *worker + 1)) return;
+      if ((sleeper_word(*worker).fetch_and(~sleeper_bit(*worker)) & sleeper_bit(*worker)) != 0) {
+        wake(*worker);
+        return;
+      }
+      std::uint32_t named = *worker + 1;
+      shared_->waking.compare_exchange_strong(named, 0);
+    }
+  }
+
+  void wake_all() noexcept {
+    for (std::uint32_t worker = 0; worker < workers_; ++worker) wake(worker);
+  }
+
+  /// Makes good what a dead worker may have left undone in the protocol above.
+  void bury(std::uint32_t worker) noexcept {
+    sleeper_word(worker).fetch_and(~sleeper_bit(worker));
+    shared_->waking.store(0);
+    wake_all();
+  }
+
+  // A worker's side.
+
+  /// Takes the next task; null if there is none. `worker` is the taker.
+  Slot* take(std::uint32_t worker) noexcept {
+    for (;;) {
+      std::uint64_t ticket = shared_->cursor.load(std::memory_order_acquire);
+      const std::uint64_t entry = ring_entry(ticket).load(std::memory_order_acquire);
+      if (entry >> 16 < ticket) return nullptr;
+      if (entry >> 16 == ticket) {
+        Slot& slot = slots_[entry & 0xffff];
+        std::uint64_t word = SlotWord::make(ticket, Phase::ready);
+        if (slot.word.compare_exchange_strong(word, SlotWord::make(ticket, Phase::taken, worker),
+                                              std::memory_order_acq_rel)) {
+          shared_->cursor.compare_exchange_strong(ticket, ticket + 1);
+          return &slot;
+        }
+      }
+      shared_->cursor.compare_exchange_strong(ticket, ticket + 1);
+    }
+  }
+
+  bool work_waits() const noexcept {
+    const std::uint64_t ticket = shared_->cursor.load(std::memory_order_seq_cst);
+    return ring_entry(ticket).load(std::memory_order_seq_cst) >> 16 >= ticket;
+  }
+
+  /// Sleeps until there may be work, or the pool stops.
+  void sleep(std::uint32_t worker) noexcept {
+    const std::uint32_t before = cells_[worker].wake.load();
+    sleeper_word(worker).fetch_or(sleeper_bit(worker));
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (!work_waits() && shared_->stop.load() == 0)
+      posix::futex_wait(cells_[worker].wake, before, posix::Deadline{forever},
+                        posix::Scope::process_shared);
+    sleeper_word(worker).fetch_and(~sleeper_bit(worker));
+    std::uint32_t named = worker + 1;  // if it was notified, the next wake may be sent
+    shared_->waking.compare_exchange_strong(named, 0);
+    // Pairs with the fence of notify(): either that sees the name gone, or take() sees the work.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+
+  /// The result is in the slot: tells the pool.
+  void finish(Slot& slot, std::uint64_t ticket, std::uint32_t worker) noexcept {
+    slot.word.store(SlotWord::make(ticket, Phase::done, worker), std::memory_order_release);
+    const auto index = static_cast<std::size_t>(&slot - slots_);
+    shared_->done[index / 64].fetch_or(std::uint64_t{1} << index % 64);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (shared_->collector_asleep.load(std::memory_order_relaxed) != 0 &&
+        shared_->collector_asleep.exchange(0) != 0)
+      done_event_.set();
+  }
+
+  std::atomic<std::uint64_t>& ring_entry(std::uint64_t ticket) const noexcept {
+    return shared_->ring[ticket % slots];
+  }
+
+ private:
+  static constexpr std::size_t large = std::size_t{1} << 20;
+  static constexpr std::size_t warm_units = 256;  // 16 MiB
+
+  std::optional<std::uint32_t> claim_run(std::size_t from, std::size_t count,
+                                         std::uint16_t owner) noexcept {
+    std::size_t run = 0;
+    for (std::size_t unit = from; unit < units_; ++unit) {
+      std::uint16_t nobody = 0;
+      if (unit >= shared_->used_units.load(std::memory_order_relaxed))
+        raise_used(static_cast<std::uint32_t>(unit));
+      // Acquire: pairs with the release in free_units.
+      if (owners_[unit].load(std::memory_order_relaxed) == 0 &&
+          owners_[unit].compare_exchange_strong(nobody, owner, std::memory_order_acquire)) {
+        if (++run == count) return static_cast<std::uint32_t>(unit + 1 - count);
+      } else {
+        for (; run != 0; --run) owners_[unit - run].store(0, std::memory_order_release);
+      }
+    }
+    for (; run != 0; --run) owners_[units_ - run].store(0, std::memory_order_release);
+    return std::nullopt;
+  }
+  // Before a unit is claimed: whoever dies after that has left its mark among the used ones. In
+  // steps, as each is a compare-and-swap.
+  void raise_used(std::uint32_t unit) noexcept {
+    constexpr std::uint32_t step = 64;
+    std::uint32_t used = shared_->used_units.load();
+    while (used <= unit && !shared_->used_units.compare_exchange_weak(used, unit + step)) {
+    }
+  }
+  void lower_hint(std::uint32_t unit) noexcept {
+    if (unit < shared_->lowest_unit.load(std::memory_order_relaxed))
+      shared_->lowest_unit.store(unit, std::memory_order_relaxed);
+  }
+
+  std::atomic<std::uint64_t>& sleeper_word(std::uint32_t worker) const noexcept {
+    return shared_->sleepers[worker / 64];
+  }
+  static constexpr std::uint64_t sleeper_bit(std::uint32_t worker) noexcept {
+    return std::uint64_t{1} << worker % 64;
+  }
+  std::optional<std::uint32_t> find_sleeper() const noexcept {
+    for (std::uint32_t i = 0; i * 64 < workers_; ++i) {
+      const std::uint64_t bits = shared_->sleepers[i].load();
+      if (bits != 0) return i * 64 + static_cast<std::uint32_t>(__builtin_ctzll(bits));
+    }
+    return std::nullopt;
+  }
+  void wake(std::uint32_t worker) noexcept {
+    cells_[worker].wake.fetch_add(1);
+    posix::futex_wake(cells_[worker].wake, 1, posix::Scope::process_shared);
+  }
+
+  std::uint32_t workers_;
+  std::uint32_t units_ = 0;
+  std::size_t base_ = 0;
+  posix::unique_fd file_;
+  posix::Mapping mapping_;
+  Shared* shared_ = nullptr;
+  Slot* slots_ = nullptr;
+  WorkerCell* cells_ = nullptr;
+  std::atomic<std::uint16_t>* owners_ = nullptr;
+  posix::EventFd done_event_;
+};
+
+/// What a worker process does: takes tasks until the pool stops, or until it has done `max_tasks`
+/// (0: no limit). False if the initializer threw. Its cell then tells what.
+class TaskWorker {
+ public:
+  TaskWorker(TaskTable& table, std::uint32_t worker) noexcept : table_{table}, worker_{worker} {}
+
+  bool run(const Function<void()>& initializer, std::uint32_t max_tasks) noexcept {
+    if (!initialize(initializer)) return false;
+    for (std::uint32_t done = 0; max_tasks == 0 || done < max_tasks; ++done) {
+      Slot* const slot = wait_for_task();
+      if (slot == nullptr) break;
+      if (table_.work_waits()) table_.notify();
+      perform(*slot);
+    }
+    table_.cell(worker_).left.store(1, std::memory_order_release);
+    return true;
+  }
+
+ private:
+  // Null: the pool stops.
+  Slot* wait_for_task() noexcept {
+    for (;;) {
+      if (Slot* const slot = table_.take(worker_)) return slot;
+      if (table_.shared().stop.load() != 0) return nullptr;
+      table_.sleep(worker_);
+    }
+  }
+
+  bool initialize(const Function<void()>& initializer) noexcept {
+    if (!initializer) return true;
+    try {
+      initializer();
+      return true;
+    } catch (...) {
+      WorkerCell& cell = table_.cell(worker_);
+      const std::string text = posix::describe(std::current_exception());
+      const std::size_t size = std::min(text.size(), sizeof cell.text - 1);
+      std::memcpy(cell.text, text.data(), size);
+      cell.text[size] = '\0';
+      cell.failed.store(1, std::memory_order_release);
+      return false;
+    }
+  }
+
+  void perform(Slot& slot) noexcept {
+    const std::uint64_t ticket = slot.word.load(std::memory_order_relaxed) >> 16;
+    slot.started.store(posix::Deadline::clock::now().time_since_epoch().count(),
+                       std::memory_order_relaxed);
+    Sink sink{*this, slot};
+    slot.result = {0, Place::in_slot};
+    slot.outcome = Outcome::value;
+    std::exception_ptr error;
+    try {
+      if (slot.entry != known_ && !RemoteEntry::valid(slot.entry))
+        throw std::invalid_argument{
+            "call a function in a worker process: it lies in a library that was loaded after the "
+            "pool was made"};
+      known_ = slot.entry;
+      const std::string_view args{
+          slot.args.unit == Place::in_slot ? slot.small : table_.bytes(slot.args.unit),
+          static_cast<std::size_t>(slot.args.size)};
+      serialization::Reader in{args};
+      slot.entry->run(in, sink);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (error) report(slot, sink, error);
+    table_.finish(slot, ticket, worker_);
+  }
+
+  class Sink final : public ResultSink {
+   public:
+    Sink(TaskWorker& worker, Slot& slot) noexcept : worker_{worker}, slot_{slot} {}
+    char* allocate(std::size_t size) override {
+      if (size <= sizeof slot_.small) {
+        slot_.result = {size, Place::in_slot};
+        return slot_.small;
+      }
+      const auto unit =
+          worker_.table_.claim_units(size, static_cast<std::uint16_t>(worker_.worker_ + 1));
+      if (!unit) throw std::bad_alloc{};
+      slot_.result = {size, *unit};
+      return worker_.table_.bytes(*unit);
+    }
+
+   private:
+    TaskWorker& worker_;
+    Slot& slot_;
+  };
+
+  // An exception takes the place of a result that was begun.
+  void report(Slot& slot, Sink& sink, const std::exception_ptr& error) noexcept {
+    if (slot.result.unit != Place::in_slot)
+      table_.free_units(slot.result.unit, static_cast<std::size_t>(slot.result.size));
+    slot.outcome = Outcome::exception;
+    slot.result = {0, Place::in_slot};
+    try {
+      const std::string bytes = dump_exception(error);
+      std::memcpy(sink.allocate(bytes.size()), bytes.data(), bytes.size());
+    } catch (...) {  // no memory even for that: an empty exception stands for std::bad_alloc
+      slot.result = {0, Place::in_slot};
+    }
+  }
+
+  TaskTable& table_;
+  const std::uint32_t worker_;
+  const RemoteEntry* known_ = nullptr;  // the last one that was found valid
+};
+
+}  // namespace brood::futures

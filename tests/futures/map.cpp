@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+#include <brood/futures.hpp>
+#include <brood/futures/map.hpp>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <ranges>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+
+namespace futures = brood::futures;
+using futures::Future;
+using futures::ThreadPoolExecutor;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::vector<int> up_to(int n) {
+  std::vector<int> numbers(static_cast<std::size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+template <class Results>
+auto collect(Results results) {
+  std::vector<typename Results::iterator::value_type> all;
+  for (auto&& result : results) all.push_back(std::move(result));
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("map gives results in the order of the input") {
+  ThreadPoolExecutor pool(4);
+  const auto numbers = up_to(100);
+  std::vector<int> expected;
+  for (const int n : numbers) expected.push_back(n * n);
+  const auto square = [](int n) { return n * n; };
+  CHECK(collect(pool.map(square, numbers)) == expected);
+  CHECK(collect(pool.map({.chunksize = 3}, square, numbers)) == expected);
+  CHECK(collect(pool.map({.chunksize = numbers.size() / 4}, square, numbers)) == expected);
+}
+
+TEST_CASE("map takes several ranges up to the end of the shortest") {
+  ThreadPoolExecutor pool(2);
+  CHECK(collect(pool.map(std::plus{}, up_to(5), std::vector{10, 20, 30})) ==
+        std::vector{10, 21, 32});
+  CHECK(collect(pool.map([](int a, int b, int c) { return a + b + c; }, up_to(3),
+                         std::views::iota(5), up_to(3))) == std::vector{5, 8, 11});
+}
+
+TEST_CASE("map throws an exception at its place and goes on behind it") {
+  ThreadPoolExecutor pool(2);
+  auto results =
+      pool.map([](int a, int b) { return b == 0 ? throw std::domain_error("zero") : a / b; },
+               std::vector{4, 5, 6}, std::vector{2, 0, 3});
+  auto it = results.begin();
+  CHECK(*it == 2);
+  ++it;
+  CHECK_THROWS_AS(*it, std::domain_error);
+  ++it;
+  CHECK(*it == 2);
+  ++it;
+  CHECK(it == results.end());
+}
+
+TEST_CASE("map whose time is up throws and is at its end") {
+  ThreadPoolExecutor pool(2);
+  const Future<void> gate;
+  auto results = pool.map(
+      {.timeout = 50ms},
+      [=](int i) {
+        if (i == 1) gate.result();
+        return i;
+      },
+      up_to(3));
+  auto it = results.begin();
+  CHECK(*it == 0);
+  ++it;
+  CHECK_THROWS_AS(*it, futures::TimeoutError);
+  CHECK(it == results.end());
+  gate.set_result();
+}
+
+TEST_CASE("a map whose time is up cancels the call it waited for and those behind it") {
+  ThreadPoolExecutor pool(1);
+  const Future<void> gate;
+  std::atomic<int> calls{0};
+  const auto blocker = pool.submit([=] { gate.result(); });
+  auto results = pool.map(
+      {.timeout = 0s}, [&](int) { ++calls; }, up_to(10));
+  auto it = results.begin();
+  CHECK_THROWS_AS(*it, futures::TimeoutError);
+  gate.set_result();
+  pool.shutdown();
+  CHECK(calls == 0);
+}
+
+TEST_CASE("a TimeoutError thrown by the function is a result as others") {
+  ThreadPoolExecutor pool(2);
+  auto results = pool.map(
+      {.timeout = 60s}, [](int i) { return i == 0 ? throw brood::TimeoutError("mine") : i; },
+      up_to(2));
+  auto it = results.begin();
+  CHECK_THROWS_AS(*it, brood::TimeoutError);
+  ++it;
+  CHECK(*it == 1);
+}
+
+TEST_CASE("the end of a map that was begun cancels what has not started") {
+  ThreadPoolExecutor pool(1);
+  const Future<void> gate;
+  std::atomic<int> calls{0};
+  {
+    auto results = pool.map(
+        [&](int i) {
+          ++calls;
+          if (i == 1) gate.result();
+        },
+        up_to(100));
+    auto it = results.begin();
+    *it;
+  }
+  gate.set_result();
+  pool.shutdown();
+  CHECK(calls <= 2);
+}
+
+TEST_CASE("map calls everything though nobody looks at the results") {
+  std::atomic<int> calls{0};
+  {
+    ThreadPoolExecutor pool(2);
+    pool.map([&](int) { ++calls; }, up_to(50));
+  }
+  CHECK(calls == 50);
+}
+
+TEST_CASE("shutdown right after map does not block") {
+  ThreadPoolExecutor pool(2);
+  auto results = pool.map([](int i) { return std::to_string(i); }, up_to(1000));
+  pool.shutdown();
+  CHECK(collect(std::move(results)).back() == "999");
+}
+
+TEST_CASE("map lets go of a result when the next is asked for") {
+  ThreadPoolExecutor pool(2);
+  const auto counted = std::make_shared<int>(1);
+  auto results = pool.map([&](int) { return counted; }, up_to(3));
+  pool.shutdown();
+  CHECK(counted.use_count() == 4);
+  long left = 4;
+  for (auto it = results.begin(); it != results.end(); ++it) CHECK((*it).use_count() == left--);
+  CHECK(counted.use_count() == 1);
+}
+
+TEST_CASE("map moves results that cannot be copied") {
+  ThreadPoolExecutor pool(2);
+  int sum = 0;
+  for (std::unique_ptr<int> result :
+       pool.map([](int i) { return std::make_unique<int>(i); }, up_to(5)))
+    sum += *result;
+  CHECK(sum == 10);
+}
+
+TEST_CASE("map moves elements out of a container that was given up") {
+  ThreadPoolExecutor pool(2);
+  std::vector<std::unique_ptr<int>> numbers;
+  for (int i = 0; i < 5; ++i) numbers.push_back(std::make_unique<int>(i));
+  CHECK(collect(pool.map([](std::unique_ptr<int> n) { return *n; }, std::move(numbers))) ==
+        up_to(5));
+  std::vector<std::string> words{"cup", "plate"};
+  collect(pool.map(&std::string::size, std::views::all(words)));
+  CHECK(words[1] == "plate");
+}
+
+TEST_CASE("map of a void function gives a None for each call") {
+  ThreadPoolExecutor pool(2);
+  CHECK(collect(pool.map([](int) {}, up_to(3))).size() == 3);
+}
+
+TEST_CASE("map of nothing gives nothing") {
+  ThreadPoolExecutor pool(2);
+  CHECK(collect(pool.map([](int i) { return i; }, std::vector<int>{})).empty());
+  CHECK(collect(pool.map([] { return 1; })).empty());
+  CHECK(collect(pool.map(
+                    {.buffersize = 2}, [](int i) { return i; }, std::vector<int>{}))
+            .empty());
+  CHECK(collect(pool.map({.buffersize = 2}, [](int i) { return i; })).empty());
+}
+
+TEST_CASE("map refuses a buffersize or chunksize below one at the call") {
+  ThreadPoolExecutor pool(2);
+  const auto same = [](int i) { return i; };
+  CHECK_THROWS_AS(pool.map({.buffersize = 0}, same, up_to(3)), std::invalid_argument);
+  CHECK_THROWS_AS(pool.map({.buffersize = -1}, same, up_to(3)), std::invalid_argument);
+  CHECK_THROWS_AS(pool.map({.chunksize = 0}, same, up_to(3)), std::invalid_argument);
+}
+
+TEST_CASE("map with any buffersize gives what it gives without") {
+  ThreadPoolExecutor pool(2);
+  const auto numbers = up_to(20);
+  const auto same = [](int i) { return i; };
+  for (const int size : {1, 2, 20, 40})
+    CHECK(collect(pool.map({.buffersize = size}, same, numbers)) == numbers);
+}
+
+TEST_CASE("map with a buffersize takes several ranges") {
+  ThreadPoolExecutor pool(2);
+  const auto numbers = up_to(20);
+  for (const int size : {1, 2, 20, 40})
+    CHECK(collect(pool.map({.buffersize = size}, std::minus{}, numbers, up_to(20))) ==
+          std::vector<int>(20, 0));
+}
+
+TEST_CASE("map with a buffersize works through endless ranges") {
+  ThreadPoolExecutor pool(2);
+  std::vector<int> seen;
+  for (const int sum :
+       pool.map({.buffersize = 4}, std::plus{}, std::views::iota(0), std::views::iota(0))) {
+    seen.push_back(sum);
+    if (seen.size() == 4) break;
+  }
+  CHECK(seen == std::vector{0, 2, 4, 6});
+  for (const int n : pool.map(
+           {.buffersize = 1}, [](int i) { return i; }, std::views::iota(7))) {
+    CHECK(n == 7);
+    break;
+  }
+}
+
+TEST_CASE("map with a buffersize takes no more until a result is consumed") {
+  ThreadPoolExecutor pool(2);
+  int taken = 0;
+  auto numbers = std::views::iota(0) | std::views::transform([&](int i) {
+                   ++taken;
+                   return i;
+                 });
+  auto results = pool.map(
+      {.buffersize = 3}, [](int i) { return i; }, numbers);
+  CHECK(taken == 3);
+  auto it = results.begin();
+  CHECK(*it == 0);
+  CHECK(taken == 4);
+  ++it;
+  CHECK(*it == 1);
+  CHECK(taken == 5);
+}
+
+TEST_CASE("map with a buffersize fails where it would submit after shutdown") {
+  ThreadPoolExecutor pool(2);
+  auto results = pool.map(
+      {.buffersize = 2}, [](int i) { return i; }, std::views::iota(0));
+  pool.shutdown();
+  CHECK_THROWS_AS(results.begin(), std::runtime_error);
+}
+
+TEST_CASE("a map result may be moved before it is gone through") {
+  ThreadPoolExecutor pool(2);
+  std::atomic<int> calls{0};
+  auto results = pool.map(
+      [&](int i) {
+        ++calls;
+        return i;
+      },
+      up_to(10));
+  auto moved = std::move(results);
+  CHECK(collect(std::move(moved)) == up_to(10));
+  CHECK(calls == 10);
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include <brood/futures/remote_exception.hpp>
+
+#include <stdexcept>
+#include <string>
+
+#include "support/catch.hpp"
+
+namespace futures = brood::futures;
+namespace os = brood::os;
+
+namespace {
+
+template <class E>
+std::exception_ptr there_and_back(const E& exception) {
+  return futures::load_exception(futures::dump_exception(std::make_exception_ptr(exception)));
+}
+
+struct Cracked : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+struct Derived : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+// Its bytes can't be written.
+struct Unwritable : std::runtime_error {
+  int value = 0;
+  Unwritable() : std::runtime_error("as text then") {}
+  template <class Archive>
+  void serialize(Archive&) {
+    throw std::logic_error("no bytes");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("remote exception keeps an empty and a long text") {
+  for (const std::size_t size : {std::size_t{0}, std::size_t{100'000}}) {
+    const std::string text(size, 'x');
+    try {
+      std::rethrow_exception(there_and_back(std::domain_error(text)));
+    } catch (const std::domain_error& error) {
+      CHECK((error.what() == text));
+    }
+  }
+}
+
+TEST_CASE("remote exception of a type derived from a known one is no known one") {
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(Derived("d"))), futures::RemoteError);
+}
+
+TEST_CASE("remote exception is registered any number of times") {
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(Cracked("c"))), futures::RemoteError);
+  CHECK(brood::register_exception<Cracked>());
+  CHECK(brood::register_exception<Cracked>());
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(Cracked("c"))), Cracked);
+}
+
+TEST_CASE("remote exception that cannot be written goes as text") {
+  brood::register_exception<Unwritable>();
+  try {
+    std::rethrow_exception(there_and_back(Unwritable()));
+    FAIL("it must throw");
+  } catch (const futures::RemoteError& error) {
+    CHECK(std::string(error.what()) == "as text then");
+    CHECK(error.pid() == ::getpid());
+  }
+}
+
+TEST_CASE("remote exception bytes that are cut off or unknown are refused") {
+  const std::string bytes =
+      futures::dump_exception(std::make_exception_ptr(os::OSError(EIO, "read", "dish")));
+  for (std::size_t size = 0; size < bytes.size(); ++size)
+    CHECK_THROWS_AS(futures::load_exception(bytes.substr(0, size)),
+                    brood::serialization::SerializationError);
+  CHECK_THROWS_AS(futures::load_exception(std::string(100, '\x5a')),
+                  brood::serialization::SerializationError);
+}
