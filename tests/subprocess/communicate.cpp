@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+#include <brood/subprocess.hpp>
+#include <chrono>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "support/catch.hpp"
+#include "support/leaks.hpp"
+#include "support/start_ways.hpp"
+
+using namespace brood::subprocess;
+using namespace std::chrono_literals;
+
+namespace {
+
+using Streams = std::pair<std::string, std::string>;
+
+std::string megabytes(std::size_t count) {
+  std::string text;
+  while (text.size() < count << 20) text += std::to_string(text.size()) + "\n";
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("communicate feeds the input and returns each piped stream") {
+  const auto way = support::each_start_way();
+  const support::LeakCheck nothing_left;
+  Popen in_only({"sh", "-c", "test \"$(cat)\" = pear"}, {.in = PIPE});
+  CHECK(in_only.communicate("pear") == Streams{"", ""});
+  CHECK(in_only.returncode() == 0);
+  Popen out_only({"printf", "pineapple"}, {.out = PIPE});
+  CHECK(out_only.communicate() == Streams{"pineapple", ""});
+  Popen err_only({"sh", "-c", "printf pineapple >&2"}, {.err = PIPE});
+  CHECK(err_only.communicate() == Streams{"", "pineapple"});
+  Popen all({"sh", "-c", "printf pineapple >&2; cat"}, {.in = PIPE, .out = PIPE, .err = PIPE});
+  CHECK(all.communicate("banana") == Streams{"banana", "pineapple"});
+  Popen none({"sh", "-c", "exit 47"});
+  CHECK(none.communicate() == Streams{"", ""});
+  CHECK(none.returncode() == 47);
+}
+
+TEST_CASE("communicate returns both streams when the child fills both pipes") {
+  const auto way = support::each_start_way();
+  const support::LeakCheck nothing_left;
+  const std::string text = megabytes(1);
+  Popen process({"sh", "-c", "head -c 300000 /dev/zero >&2; cat; head -c 300000 /dev/zero >&2"},
+                {.in = PIPE, .out = PIPE, .err = PIPE});
+  const auto [out, err] = process.communicate(text);
+  CHECK(out == text);
+  CHECK(err == std::string(600000, '\0'));
+}
+
+TEST_CASE("communicate closes every pipe it used") {
+  const auto way = support::each_start_way();
+  for (int mask = 1; mask < 8; ++mask) {
+    const support::LeakCheck nothing_left;
+    Options options;
+    if (mask & 1) options.in = PIPE;
+    if (mask & 2) options.out = PIPE;
+    if (mask & 4) options.err = PIPE;
+    Popen process({"true"}, options);
+    process.communicate();
+    CHECK_FALSE(process.in);
+    CHECK_FALSE(process.out);
+    CHECK_FALSE(process.err);
+    process.wait();
+    process = Popen({"true"});
+  }
+}
+
+TEST_CASE("what was written before communicate comes first") {
+  const support::LeakCheck nothing_left;
+  Popen process({"cat"}, {.in = PIPE, .out = PIPE});
+  process.in.write("banana");
+  CHECK(process.communicate("split").first == "bananasplit");
+  Popen without_more({"cat"}, {.in = PIPE, .out = PIPE});
+  without_more.in.write("banana");
+  CHECK(without_more.communicate().first == "banana");
+}
+
+TEST_CASE("what was read before communicate is not lost behind it") {
+  Popen process({"printf", "one\ntwo\nthree\n"}, {.out = PIPE});
+  CHECK(process.out.readline() == "one\n");
+  CHECK(process.communicate().first == "two\nthree\n");
+}
+
+TEST_CASE("an input that is closed by hand is no error") {
+  Popen process({"cat"}, {.in = PIPE, .out = PIPE});
+  process.in.write("pear");
+  process.in.close();
+  CHECK(process.communicate().first == "pear");
+  CHECK(process.returncode() == 0);
+}
+
+TEST_CASE("input for a stream that is no pipe is refused") {
+  Popen process({"true"});
+  CHECK_THROWS_AS(process.communicate("x"), std::invalid_argument);
+}
+
+TEST_CASE("communicate that ran out of time can be called again and loses nothing") {
+  const auto way = support::each_start_way();
+  const support::LeakCheck nothing_left;
+  int gate[2];
+  REQUIRE(::pipe2(gate, O_CLOEXEC) == 0);
+  Popen process({"sh", "-c", "printf pineapple >&2; read -r line <&\"$1\"; cat", "sh",
+                 std::to_string(gate[0])},
+                {.in = PIPE, .out = PIPE, .err = PIPE, .pass_fds = {gate[0]}});
+  try {
+    process.communicate("banana", 300ms);
+    FAIL("no exception");
+  } catch (const TimeoutExpired& error) {
+    CHECK(error.out().empty());
+    CHECK((error.err() == "pineapple" || error.err().empty()));
+  }
+  CHECK_THROWS_AS(process.communicate("more", 1ms), std::invalid_argument);
+  REQUIRE(::write(gate[1], "\n", 1) == 1);
+  CHECK(process.communicate() == Streams{"banana", "pineapple"});
+  ::close(gate[0]);
+  ::close(gate[1]);
+}
+
+TEST_CASE("a time that runs out amid large output loses nothing") {
+  const auto way = support::each_start_way();
+  Popen process({"sh", "-c", "for i in 1 2 3 4; do head -c 65536 /dev/zero; sleep 0.1; done"},
+                {.out = PIPE});
+  std::size_t rounds = 0;
+  std::string out;
+  for (bool done = false; !done; ++rounds) {
+    try {
+      out = process.communicate({}, 50ms).first;
+      done = true;
+    } catch (const TimeoutExpired&) {
+      CHECK(process.out);
+    }
+  }
+  CHECK(rounds > 1);
+  CHECK(out == std::string(4 * 65536, '\0'));
+}
+
+TEST_CASE(
+    "the limit holds while a child does not read its large input and the rest is sent later") {
+  const auto way = support::each_start_way();
+  const support::LeakCheck nothing_left;
+  int gate[2];
+  REQUIRE(::pipe2(gate, O_CLOEXEC) == 0);
+  std::string text = megabytes(1);
+  const std::string expected = text;
+  Popen process({"sh", "-c", "read -r line <&\"$1\"; exec cat", "sh", std::to_string(gate[0])},
+                {.in = PIPE, .out = PIPE, .pass_fds = {gate[0]}});
+  const auto start = std::chrono::steady_clock::now();
+  CHECK_THROWS_AS(process.communicate(text, 50ms), TimeoutExpired);
+  CHECK(std::chrono::steady_clock::now() - start < 5s);
+  // The caller's text need not live on.
+  text.assign(text.size(), '-');
+  REQUIRE(::write(gate[1], "\n", 1) == 1);
+  CHECK(process.communicate().first == expected);
+  ::close(gate[0]);
+  ::close(gate[1]);
+}
+
+TEST_CASE("a child that leaves its input unread is no error for communicate") {
+  const auto way = support::each_start_way();
+  const support::LeakCheck nothing_left;
+  const std::string text = megabytes(1);
+  Popen all({"true"}, {.in = PIPE, .out = PIPE, .err = PIPE});
+  CHECK(all.communicate(text) == Streams{"", ""});
+  Popen only_in({"true"}, {.in = PIPE});
+  only_in.wait();
+  CHECK(only_in.communicate(text) == Streams{"", ""});
+  Popen buffered({"true"}, {.in = PIPE});
+  buffered.in.write("little");
+  buffered.wait();
+  CHECK_NOTHROW(buffered.communicate({}, 10s));
+}
+
+TEST_CASE("SIGPIPE does not reach a caller that leaves it at its default") {
+  const int code = support::in_child([] {
+    ::signal(SIGPIPE, SIG_DFL);
+    Popen process({"true"}, {.in = PIPE});
+    process.wait();
+    try {
+      process.in.write(std::string(100'000, 'x'));
+      return 1;
+    } catch (const brood::os::BrokenPipeError&) {
+    }
+    process.in = Writer{};
+    run({"true"}, {.input = std::string(1'000'000, 'x')});
+    struct sigaction now;
+    ::sigaction(SIGPIPE, nullptr, &now);
+    return now.sa_handler == SIG_DFL ? 0 : 2;
+  });
+  CHECK(code == 0);
+}
+
+TEST_CASE("communicate goes on after its child has closed its output") {
+  const support::LeakCheck nothing_left;
+  Popen process({"sh", "-c", "echo early; exec >&- 2>&-; sleep 0.3; exit 3"},
+                {.out = PIPE, .err = PIPE});
+  int rounds = 0;
+  for (;; ++rounds) {
+    try {
+      const std::string out = process.communicate({}, 50ms).first;
+      CHECK(out == "early\n");
+      break;
+    } catch (const TimeoutExpired&) {
+    }
+  }
+  CHECK(rounds > 0);
+  CHECK(process.returncode() == 3);
+}
+
+TEST_CASE("signals that arrive in communicate do not disturb it") {
+  struct sigaction action {};
+  struct sigaction before {};
+  static std::atomic<int> handled{0};
+  action.sa_handler = [](int) { ++handled; };  // without SA_RESTART
+  REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0);
+  const pthread_t main_thread = ::pthread_self();
+  Popen process({"sh", "-c", "cat; sleep 0.2"}, {.in = PIPE, .out = PIPE});
+  std::atomic<bool> done{false};
+  std::thread pest([&] {
+    while (!done) {
+      ::pthread_kill(main_thread, SIGUSR1);
+      std::this_thread::sleep_for(1ms);
+    }
+  });
+  const std::string text = megabytes(2);
+  const std::string out = process.communicate(text).first;
+  done = true;
+  pest.join();
+  ::sigaction(SIGUSR1, &before, nullptr);
+  CHECK(out == text);
+  CHECK(handled > 0);
+}
+
+TEST_CASE("a signal handler of the caller never runs in a child") {
+  // The handler would set a word in memory that the child shares with us until exec.
+  static std::atomic<pid_t> stranger{0};
+  static pid_t self = 0;
+  self = ::getpid();
+  struct sigaction action {};
+  struct sigaction before {};
+  action.sa_handler = [](int) {
+    if (::getpid() != self) stranger = ::getpid();
+  };
+  REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0);
+  for (int i = 0; i < 30; ++i) {
+    Popen process({"sleep", "30"}, {.start_new_session = true});
+    process.send_signal(SIGUSR1);
+    CHECK(process.wait() == -SIGUSR1);
+  }
+  ::sigaction(SIGUSR1, &before, nullptr);
+  CHECK(stranger == 0);
+}
+
+TEST_CASE("communicate with sinks returns nothing and hands over everything") {
+  std::string text;
+  Popen process({"cat"}, {.in = PIPE, .out = [&text](std::string_view piece) { text += piece; }});
+  const std::string input = megabytes(1);
+  CHECK(process.communicate(input) == Streams{"", ""});
+  CHECK(text == input);
+}
