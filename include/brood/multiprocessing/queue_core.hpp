@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+// The queue below Queue<T> and JoinableQueue<T>: messages of bytes between processes.
+//
+// Two places hold messages, in this order:
+//   the pipe    small ones, one packet each: atomic in the kernel, no lock in user space, so that a
+//               stopped process stalls nobody
+//   the ring    large ones, those that found the pipe full, and all others while it holds anything
+//
+// A consumer reads the pipe first. Before it takes from the ring it holds the consumers' lock, has
+// seen a record there, and reads the pipe once more: what a producer sent before that record must
+// not come after it. A bounded queue is the ring alone, which counts its records exactly.
+//
+// Who must wait takes a seat, a robust mutex: one waiter polls, the others queue up behind it in the
+// kernel. If it is killed, the next one gets the seat and looks for itself, so no wake-up is lost.
+// (If it is stopped, those behind it wait with it; a get() that finds an item needs no seat.)
+#pragma once
+
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../posix/pipe.hpp"
+#include "../posix/ref.hpp"
+#include "../sync/ledger.hpp"
+#include "../sync/ring.hpp"
+#include "errors.hpp"
+
+namespace brood::multiprocessing {
+
+/// What carries the messages of a queue: a packet pipe with the ring behind it, or the ring alone
+/// (faster; a process that is stopped while it holds the ring's lock then stalls the others).
+enum class Transport { pipe, shared_memory };
+
+/// A message as it was taken.
+class Message {
+ public:
+  std::string_view bytes() const noexcept {
+    return size_ <= sizeof small_ ? std::string_view{small_, size_} : std::string_view{large_};
+  }
+  void assign(const std::byte* data, std::size_t size) {
+    if (size <= sizeof small_)
+      std::memcpy(small_, data, size);
+    else
+      large_.assign(reinterpret_cast<const char*>(data), size);
+    size_ = size;
+  }
+  /// Reads one packet from a non-blocking packet pipe; false if there is none.
+  bool read_packet(int fd) {
+    const ssize_t length = posix::read_some(fd, small_, sizeof small_);
+    if (length > 0) {
+      size_ = static_cast<std::size_t>(length);
+      return true;
+    }
+    if (length < 0 && errno != EAGAIN) posix::throw_errno("read from a queue");
+    return false;
+  }
+
+ private:
+  char small_[PIPE_BUF];  // a packet is never larger
+  std::size_t size_ = 0;
+  std::string large_;
+};
+
+class QueueCore final : public posix::RefCounted {
+ public:
+  QueueCore(std::int64_t maxsize, Transport transport, bool joinable)
+      : ring_{maxsize > 0 ? static_cast<std::uint64_t>(maxsize) : 0, sizeof(Shared)},
+        shared_{*new (ring_.memory().extra()) Shared{}},
+        ledger_{shared_.ledger},
+        joinable_{joinable},
+        readiness_{posix::check(::epoll_create1(EPOLL_CLOEXEC), "make an epoll descriptor")} {
+    if (maxsize <= 0 && transport == Transport::pipe) {
+      pipe_ = posix::make_pipe(O_NONBLOCK | O_DIRECT);
+      posix::try_set_pipe_size(pipe_.write.get(), pipe_bytes);
+      watch(pipe_.read.get());
+    }
+    watch(ring_.items_fd());
+  }
+
+  /// Throws queue::ShutDown, queue::Full.
+  void put(std::string_view message, const posix::Deadline& deadline) {
+    if (!try_put(message)) wait_for_room(message, deadline);
+  }
+
+  /// Throws queue::ShutDown, queue::Empty.
+  void get(Message& message, const posix::Deadline& deadline) {
+    if (!try_get(message, false)) wait_for_item(message, deadline);
+  }
+
+  bool try_get(Message& message, bool woken) {
+    if (!joinable_) return take(message, woken);
+    sync::LedgerRow& row = ledger_.row();
+    const sync::Ledger::Mark mark{ledger_, row.taking};
+    if (!take(message, woken)) return false;
+    ++row.leases;
+    return true;
+  }
+
+  /// How many messages lie here at one moment.
+  std::uint64_t size() { return packets() + ring_.count(); }
+
+  bool empty() const {
+    int bytes = 0;
+    if (pipe_.read) posix::check(::ioctl(pipe_.read.get(), FIONREAD, &bytes), "look into a queue");
+    return bytes == 0 && ring_.empty();
+  }
+
+  bool full() { return ring_.bound() != 0 && ring_.count() >= ring_.bound(); }
+  std::uint64_t maxsize() const noexcept { return ring_.bound(); }
+
+  /// Throws std::invalid_argument.
+  void task_done() {
+    if (!ledger_.task_done())
+      throw std::invalid_argument{"task_done of a queue: called more often than there were items"};
+  }
+
+  bool join(const posix::Deadline& deadline) {
+    return ledger_.join(
+        deadline, [this] { return empty(); },
+        [](pid_t pid, std::int64_t count) {
+          throw ProcessError{"join a queue: " + std::to_string(count) +
+                             " unfinished item(s) are owed by processes that died, such as pid " +
+                             std::to_string(pid)};
+        });
+  }
+
+  std::vector<sync::Debt> debts() { return ledger_.debts(); }
+
+  void shutdown(bool immediate) {
+    // The event first: whoever it wakes stores the word too, should this process die here.
+    closed_.set();
+    shared_.shut_down.store(1);
+    if (!immediate) return;
+    Message dropped;
+    if (!joinable_) {
+      while (take(dropped, true)) {
+      }
+      return;
+    }
+    for (;;) {
+      const sync::Ledger::Mark mark{ledger_, ledger_.row().taking};
+      if (!take(dropped, true)) return;
+      ledger_.discard(1);
+    }
+  }
+  bool is_shut_down() const noexcept { return shared_.shut_down.load() != 0; }
+
+  /// Polls readable while a message lies here.
+  int fileno() const noexcept { return readiness_.get(); }
+
+  sync::Ring& ring() noexcept { return ring_; }
+
+ private:
+  static constexpr int pipe_bytes = 1 << 18;
+
+  struct Shared {
+    posix::RobustMutex getters_seat;
+    posix::RobustMutex putters_seat;
+    std::atomic<std::uint32_t> shut_down;
+    sync::LedgerWords ledger;
+  };
+
+  class Seat {
+   public:
+    Seat(posix::RobustMutex& mutex, const posix::Deadline& deadline)
+        : mutex_{mutex}, taken_{mutex.lock(deadline, [] {})} {}
+    ~Seat() {
+      if (taken_) mutex_.unlock();
+    }
+    Seat(const Seat&) = delete;
+    Seat& operator=(const Seat&) = delete;
+    explicit operator bool() const noexcept { return taken_; }
+
+   private:
+    posix::RobustMutex& mutex_;
+    const bool taken_;
+  };
+
+  void watch(int fd) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    posix::check(::epoll_ctl(readiness_.get(), EPOLL_CTL_ADD, fd, &event), "watch a queue");
+  }
+
+  bool try_put(std::string_view message) {
+    if (!joinable_) return send(message);
+    const sync::Ledger::Mark mark{ledger_, ledger_.row().putting};
+    ledger_.expect_one();
+    try {
+      if (send(message)) return true;
+    } catch (...) {
+      ledger_.withdraw_one();
+      throw;
+    }
+    ledger_.withdraw_one();
+    return false;
+  }
+
+  bool send(std::string_view message) {
+    if (is_shut_down()) throw queue::ShutDown{"put into a queue: it is shut down"};
+    // A packet can't be empty.
+    if (pipe_.write && !message.empty() && message.size() <= PIPE_BUF && ring_.empty()) {
+      const ssize_t length = posix::write_some(pipe_.write.get(), message.data(), message.size());
+      if (length >= 0) return true;
+      if (errno != EAGAIN) posix::throw_errno("write to a queue");
+    }
+    return ring_.put(message.size(), [&](std::byte* place) {
+      std::memcpy(place, message.data(), message.size());
+    }) == sync::Ring::Put::done;
+  }
+
+  bool take(Message& message, bool woken) {
+    if (read_pipe(message)) return true;
+    return ring_.take(
+        woken, [&] { return read_pipe(message); },
+        [&](const std::byte* data, std::size_t size) { message.assign(data, size); });
+  }
+  bool read_pipe(Message& message) {
+    return pipe_.read && message.read_packet(pipe_.read.get());
+  }
+
+  void wait_for_item(Message& message, const posix::Deadline& deadline) {
+    if (deadline.expired()) {
+      // After a death the event may be readable with nothing there: the look clears it.
+      if (!posix::wait_readable(ring_.items_fd(), deadline) && !is_shut_down()) throw queue::Empty{};
+      return get_last(message);
+    }
+    const Seat seat{shared_.getters_seat, deadline};
+    for (bool woken = false; seat; woken = true) {
+      if (is_shut_down()) return get_last(message);
+      if (try_get(message, woken)) return;
+      pollfd entries[] = {{ring_.items_fd(), POLLIN, 0},
+                          {closed_.get(), POLLIN, 0},
+                          {pipe_.read.get(), POLLIN, 0}};  // poll ignores a negative one
+      if (posix::poll_until(entries, 3, deadline) == 0) break;
+      notice_shutdown(entries[1]);
+    }
+    get_last(message);
+  }
+  // The flag is asked before the look: what was put before the shutdown is still given out.
+  void get_last(Message& message) {
+    const bool shut_down = is_shut_down();
+    if (try_get(message, true)) return;
+    if (shut_down) throw queue::ShutDown{"get from a queue: it is shut down and empty"};
+    throw queue::Empty{};
+  }
+
+  void wait_for_room(std::string_view message, const posix::Deadline& deadline) {
+    if (deadline.expired()) throw queue::Full{};
+    const Seat seat{shared_.putters_seat, deadline};
+    while (seat) {
+      if (try_put(message)) return;
+      if (!ring_.expect_room()) continue;
+      pollfd entries[] = {{ring_.room_fd(), POLLIN, 0}, {closed_.get(), POLLIN, 0}};
+      if (posix::poll_until(entries, 2, deadline) == 0) break;
+      notice_shutdown(entries[1]);
+    }
+    if (!try_put(message)) throw queue::Full{};
+  }
+
+  void notice_shutdown(const pollfd& closed) noexcept {
+    if (closed.revents != 0) shared_.shut_down.store(1);
+  }
+
+  // Packets in the pipe can't be counted in place: they are duplicated into a pipe of our own
+  // (tee(2) takes nothing) and read there.
+  std::uint64_t packets() {
+    int bytes = 0;
+    if (!pipe_.read) return 0;
+    posix::check(::ioctl(pipe_.read.get(), FIONREAD, &bytes), "look into a queue");
+    if (bytes == 0) return 0;
+    auto copy = posix::make_pipe(O_NONBLOCK | O_DIRECT);
+    posix::try_set_pipe_size(copy.write.get(),
+                             posix::check(::fcntl(pipe_.read.get(), F_GETPIPE_SZ), "look into a queue"));
+    const ssize_t copied = posix::retry_on_eintr([&] {
+      return ::tee(pipe_.read.get(), copy.write.get(), std::size_t{1} << 30, SPLICE_F_NONBLOCK);
+    });
+    if (copied < 0 && errno != EAGAIN) posix::throw_errno("count the items of a queue");
+    std::uint64_t count = 0;
+    char packet[PIPE_BUF];
+    while (posix::read_some(copy.read.get(), packet, sizeof packet) > 0) ++count;
+    if (copied < bytes && count >= slots(copy.write.get()) &&
+        slots(copy.write.get()) < slots(pipe_.read.get()))
+      posix::throw_os_error(EPERM, "count the items of a queue: the user's pipe budget is spent");
+    return count;
+  }
+
+  // How many packets a pipe holds: one a page.
+  static std::uint64_t slots(int pipe) {
+    return static_cast<std::uint64_t>(posix::check(::fcntl(pipe, F_GETPIPE_SZ), "look into a pipe")) /
+           static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  }
+
+  sync::Ring ring_;
+  Shared& shared_;
+  sync::Ledger ledger_;
+  const bool joinable_;
+  posix::PipeEnds pipe_;
+  posix::EventFd closed_;
+  posix::unique_fd readiness_;
+};
+
+}  // namespace brood::multiprocessing

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+// Queues between processes. Python counterparts: multiprocessing.Queue, JoinableQueue.
+//
+//     mp::JoinableQueue<std::string> dishes;
+//     mp::Process dryer({.daemon = true}, [](mp::JoinableQueue<std::string> input) {
+//       for (;;) {
+//         fmt::print("drying {}\n", input.get());
+//         input.task_done();
+//       }
+//     }, dishes);
+//     dryer.start();
+//     dishes.put("plate");
+//     dishes.join();
+//
+// A queue is a handle: a copy names the same queue, in this process and in those it was passed to
+// or that were forked from here. All calls may be made from many threads and processes at once.
+//
+// What differs from Python's: put() hands the item over before it returns. There is no feeder
+// thread, so a process may end, or be joined, with its items still unread; an item that can't be
+// serialized fails in put(); empty() and qsize() are exact; and a process killed inside any call
+// leaves the queue usable by the others. A consumer killed inside get() loses at most the one item
+// it had taken. Items of one producer arrive in the order in which it put them.
+#pragma once
+
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <vector>
+
+#include "../identity.hpp"
+#include "../serialization.hpp"
+#include "queue_core.hpp"
+
+namespace brood::multiprocessing {
+
+struct QueueOptions {
+  /// How many items it holds at most before put() waits; 0 or less: any number.
+  std::int64_t maxsize = 0;
+  /// Transport::pipe or Transport::shared_memory. A queue with a maxsize is in shared memory.
+  Transport transport = Transport::pipe;
+};
+
+/// A FIFO queue of values that are copied from process to process as bytes.
+template <Serializable T>
+class Queue {
+ public:
+  using value_type = T;
+
+  /// Holds at most `maxsize` items, any number if that is 0 or less. Throws os::OSError.
+  explicit Queue(std::int64_t maxsize = 0) : Queue{QueueOptions{.maxsize = maxsize}} {}
+  explicit Queue(QueueOptions options) : Queue{options, false} {}
+
+  // Copied even when moved from, so that a handle always names a queue.
+  Queue(const Queue&) noexcept = default;
+  Queue& operator=(const Queue&) noexcept = default;
+
+  /// Appends an item; waits for room in a queue with a maxsize, and never for a reader otherwise.
+  /// Throws Full when `limit` is over first, ShutDown, SerializationError (nested too deep),
+  /// os::OSError (ENOSPC: memory is full), std::invalid_argument after close().
+  void put(const T& item, Timeout limit = forever) const {
+    const posix::Deadline deadline{limit};
+    QueueCore& core = open_core("put into");
+    const std::size_t size = serialization::serialized_size(item);
+    if (size <= PIPE_BUF) {
+      char buffer[PIPE_BUF];
+      put_bytes(core, item, buffer, size, deadline);
+    } else {
+      std::vector<char> buffer(size);
+      put_bytes(core, item, buffer.data(), size, deadline);
+    }
+  }
+
+  /// put() that never waits: throws Full if there is no room now.
+  void put_nowait(const T& item) const { put(item, std::chrono::seconds{0}); }
+
+  /// Takes the oldest item, waiting for one if there is none. Throws Empty when `limit` is over
+  /// first, ShutDown when the queue is shut down and empty, SerializationError if what arrived is
+  /// not a T (it is gone then), std::invalid_argument after close().
+  T get(Timeout limit = forever) const {
+    const posix::Deadline deadline{limit};
+    Message message;
+    open_core("get from").get(message, deadline);
+    return decode(message);
+  }
+
+  /// get() that never waits: throws Empty if nothing is there.
+  T get_nowait() const { return get(std::chrono::seconds{0}); }
+
+  /// The oldest item if there is one now. Never waits, throws neither Empty nor ShutDown.
+  std::optional<T> try_get() const {
+    Message message;
+    if (!open_core("get from").try_get(message, true)) return std::nullopt;
+    return decode(message);
+  }
+
+  /// How many items lie in the queue: exact at the moment it looks. Throws os::OSError (it may need
+  /// two descriptors for a moment).
+  std::size_t qsize() const { return static_cast<std::size_t>(open_core("look into").size()); }
+  /// Exact too, and cheap: everything put before it, by anybody, counts.
+  bool empty() const { return open_core("look into").empty(); }
+  /// Whether put() would have to wait; never for a queue without a maxsize.
+  bool full() const { return open_core("look into").full(); }
+  /// 0: any number.
+  std::size_t maxsize() const noexcept { return static_cast<std::size_t>(state_->core.maxsize()); }
+
+  /// Lets nobody put any more: put() throws ShutDown, and so does get() once the queue is empty;
+  /// those that wait wake up. The item of a put() that runs at this moment may come after that.
+  /// `immediate` also drops the items that lie here (a JoinableQueue counts
+  /// them as done). Python has this for threads only (queue.Queue.shutdown, 3.13).
+  void shutdown(bool immediate = false) const { open_core("shut down").shutdown(immediate); }
+  bool is_shutdown() const noexcept { return state_->core.is_shut_down(); }
+
+  /// A descriptor that polls readable while an item lies here, to wait for several things at once;
+  /// after the death of a process it may once be readable with nothing there. Don't read from it.
+  int fileno() const { return open_core("poll").fileno(); }
+
+  /// This process will not use the queue any more: most calls throw std::invalid_argument from now
+  /// on. Others are not concerned.
+  void close() const noexcept { state_->closed_in.store(posix::this_pid()); }
+  /// Python waits here for its feeder thread. There is none, so this only checks that close() was
+  /// called: std::logic_error if not.
+  void join_thread() const {
+    if (state_->closed_in.load() != posix::this_pid())
+      throw std::logic_error{"join_thread of a queue: close() comes first"};
+  }
+  /// Nothing to cancel: an item is handed over when put() returns.
+  void cancel_join_thread() const noexcept {}
+
+  /// `for (auto item : queue)`: get() until the queue is shut down and empty.
+  class iterator {
+   public:
+    using iterator_concept = std::input_iterator_tag;
+    using value_type = T;
+    using difference_type = std::ptrdiff_t;
+
+    T&& operator*() const noexcept { return std::move(*item_); }
+    iterator& operator++() {
+      try {
+        item_.emplace(queue_->get());
+      } catch (const queue::ShutDown&) {
+        item_.reset();
+      }
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept {
+      return !it.item_;
+    }
+
+   private:
+    friend class Queue;
+    explicit iterator(const Queue& queue) : queue_{queue} { ++*this; }
+
+    std::optional<Queue> queue_;
+    mutable std::optional<T> item_;
+  };
+  iterator begin() const { return iterator{*this}; }
+  std::default_sentinel_t end() const noexcept { return {}; }
+
+  /// Whether two handles name the same queue.
+  friend bool operator==(const Queue&, const Queue&) noexcept = default;
+  using hashed_by_identity = void;
+  const void* identity() const noexcept { return state_.get(); }
+
+ protected:
+  Queue(QueueOptions options, bool joinable)
+      : state_{posix::make_ref<State>(options, joinable)} {}
+
+  QueueCore& open_core(const char* attempt) const {
+    if (state_->closed_in.load(std::memory_order_relaxed) == posix::this_pid())
+      throw std::invalid_argument{std::string{attempt} + " a queue: it was closed"};
+    return state_->core;
+  }
+
+ private:
+  struct State final : posix::RefCounted {
+    State(QueueOptions options, bool joinable) : core{options.maxsize, options.transport, joinable} {}
+    QueueCore core;
+    std::atomic<pid_t> closed_in{0};  // a fork starts with it open
+  };
+
+  static void put_bytes(QueueCore& core, const T& item, char* buffer, std::size_t size,
+                        const posix::Deadline& deadline) {
+    serialization::Writer writer{buffer, size};
+    writer.write(item);
+    core.put({buffer, size}, deadline);
+  }
+  static T decode(const Message& message) {
+    serialization::Reader reader{message.bytes()};
+    T item = reader.template read<T>();
+    reader.expect_end();
+    return item;
+  }
+
+  posix::Ref<State> state_;
+};
+
+/// What a process has taken from a JoinableQueue and not settled.
+struct Unfinished {
+  pid_t pid;
+  std::size_t count;
+  bool alive;
+};
+
+/// A Queue that knows when all that was put into it has been worked on.
+template <Serializable T>
+class JoinableQueue : public Queue<T> {
+ public:
+  explicit JoinableQueue(std::int64_t maxsize = 0)
+      : JoinableQueue{QueueOptions{.maxsize = maxsize}} {}
+  explicit JoinableQueue(QueueOptions options) : Queue<T>{options, true} {}
+
+  /// Says that an item which was got is done: one of this process's own, else one that a dead
+  /// process owes, else anybody's. Throws std::invalid_argument when called more often than items
+  /// were put.
+  void task_done() const { this->open_core("settle an item of").task_done(); }
+
+  /// Waits until every item put has been settled by task_done(); false when `limit` is over first.
+  /// Throws ProcessError when all that is left is owed by processes that died: a survivor may
+  /// settle it by task_done().
+  bool join(Timeout limit = forever) const {
+    return this->open_core("join").join(posix::Deadline{limit});
+  }
+
+  /// Who owes how many items.
+  std::vector<Unfinished> unfinished() const {
+    std::vector<Unfinished> result;
+    for (const sync::Debt& debt : this->open_core("look into").debts())
+      result.push_back({debt.owner.pid(), static_cast<std::size_t>(debt.count), debt.alive});
+    return result;
+  }
+};
+
+}  // namespace brood::multiprocessing
