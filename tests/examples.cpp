@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+//
+// Runs each example as a user would and checks what it prints, and that nothing of it is left: no
+// process, no zombie, no name in shared memory. The lines of a program come in a free order where
+// several processes or threads write them; then the sorted lines are compared.
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <brood/subprocess.hpp>
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <regex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/leaks.hpp"
+
+using namespace std::chrono_literals;
+namespace subprocess = brood::subprocess;
+using Lines = std::vector<std::string>;
+
+namespace {
+
+// What an example printed, line by line. Checks that it succeeded without a word of complaint.
+Lines run_example(const std::string& name, const Lines& arguments = {}) {
+  // Orphans of the example become children of this process, zombies too, so LeakCheck sees them.
+  REQUIRE(::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+  support::LeakCheck nothing_left;
+
+  Lines command = {std::string(BROOD_EXAMPLES_DIR) + "/" + name};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const auto done = subprocess::run(command, {.capture_output = true, .timeout = 50s});
+  INFO(name << " printed:\n" << done.out);
+  CHECK(done.err == "");
+  REQUIRE(done.returncode == 0);
+  nothing_left.expect_clean();
+
+  Lines lines;
+  std::istringstream text(done.out);
+  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  return lines;
+}
+
+Lines sorted(Lines lines) {
+  std::sort(lines.begin(), lines.end());
+  return lines;
+}
+
+// Where a line stands; a failure if it is not there.
+std::ptrdiff_t position(const Lines& lines, const std::string& line) {
+  const auto found = std::find(lines.begin(), lines.end(), line);
+  INFO("looking for: " << line);
+  REQUIRE(found != lines.end());
+  return found - lines.begin();
+}
+
+// The text of the only group of a pattern that the whole line must match.
+std::string matched(const std::string& line, const std::string& pattern) {
+  std::smatch match;
+  INFO("line: " << line << "\npattern: " << pattern);
+  REQUIRE(std::regex_match(line, match, std::regex(pattern)));
+  return match[1];
+}
+
+// Each dish is washed in turn and dried once, after it was washed.
+void check_dishes(const Lines& lines) {
+  const Lines dishes = {"salad", "bread", "entree", "dessert"};
+  CHECK(lines.size() == 2 * dishes.size());
+  std::ptrdiff_t previous = -1;
+  for (const auto& dish : dishes) {
+    const auto washed = position(lines, "[INFO] Washing " + dish + " dish");
+    CHECK(washed > previous);
+    CHECK(position(lines, "[INFO] Drying " + dish + " dish") > washed);
+    previous = washed;
+  }
+}
+
+// The lines from after `first` up to `last` or the end.
+Lines between(const Lines& lines, const std::string& first, const std::string& last = {}) {
+  const auto begin = position(lines, first) + 1;
+  const auto end = last.empty() ? std::ssize(lines) : position(lines, last);
+  REQUIRE(begin <= end);
+  return {lines.begin() + begin, lines.begin() + end};
+}
+
+}  // namespace
+
+TEST_CASE("example 1 prints the ids and the directory of its process") {
+  const auto lines = run_example("01_os");
+  REQUIRE(lines.size() == 5);
+  CHECK(std::stoi(matched(lines[0], R"(\[INFO\] pid of the process: (\d+))")) > 0);
+  CHECK(lines[1] == "[INFO] pid of the parent process: " + std::to_string(::getpid()));
+  char directory[4096];
+  REQUIRE(::getcwd(directory, sizeof directory) != nullptr);
+  CHECK(lines[2] == std::string("[INFO] current working directory: ") + directory);
+  CHECK(lines[3] == "[INFO] id of the user: " + std::to_string(::getuid()));
+  CHECK(lines[4] == "[INFO] id of the group: " + std::to_string(::getgid()));
+}
+
+TEST_CASE("example 2 prints the date four times and the statuses") {
+  const auto lines = run_example("02_subprocess");
+  REQUIRE(lines.size() == 5);
+  // Some words and a year or a zone, in whatever language and form `date` speaks here.
+  const std::string date = R"(([^"]*\d\d:\d\d:\d\d[^"]*))";
+  matched(lines[0], R"(\[INFO\] ret: )" + date);
+  matched(lines[1], R"(\[INFO\] ret: ")" + date + R"(\\n")");
+  matched(lines[2], R"(\[INFO\] ret: \(0, ")" + date + R"("\))");
+  matched(lines[3], date);
+  CHECK(lines[4] == "[INFO] ret: 0");
+}
+
+TEST_CASE("example 3 speaks from the parent and from four children") {
+  const auto lines = run_example("03_process");
+  REQUIRE(lines.size() == 5);
+  std::map<std::string, std::string> pid_of;
+  for (const auto& line : lines) {
+    pid_of[matched(line, R"(\[INFO\] Process \d+ says: (.*))")] =
+        matched(line, R"(\[INFO\] Process (\d+) says: .*)");
+  }
+  std::map<std::string, int> times_seen;
+  for (const auto& [what, pid] : pid_of) ++times_seen[pid];
+  CHECK(times_seen.size() == 5);
+  CHECK(pid_of.count("I'm the main program") == 1);
+  for (const auto n : {"0", "1", "2", "3"}) {
+    CHECK(pid_of.count(std::string("I'm function ") + n) == 1);
+  }
+}
+
+TEST_CASE("example 4 honks until it is terminated") {
+  const auto lines = run_example("04_terminate", {"0.5", "0.02"});
+  REQUIRE(lines.size() >= 3);
+  const auto parent = matched(lines[0], R"(\[INFO\] Process (\d+) says: main)");
+  const auto child = matched(lines[1], R"(\[INFO\] Process (\d+) says: loopy)");
+  CHECK(parent != child);
+  for (std::size_t num = 1; num + 1 < lines.size(); ++num) {
+    CHECK(lines[num + 1] == "[INFO] Number " + std::to_string(num) + " of 1000000. Honk!");
+  }
+  CHECK(lines.size() <= 2 + 26);  // naps are never shorter than asked for
+}
+
+TEST_CASE("example 5 washes and dries each dish once") {
+  for (int round = 0; round < 20; ++round) check_dishes(run_example("05_washer_dryer_process"));
+}
+
+TEST_CASE("example 6 washes and dries each dish once and ends") {
+  for (int round = 0; round < 20; ++round) check_dishes(run_example("06_washer_dryer_thread"));
+}
+
+TEST_CASE("example 7 times threads and processes") {
+  const auto lines = run_example("07_futures_map", {"0.02", "10"});
+  REQUIRE(lines.size() == 3);
+  CHECK(lines[0] == "[INFO] Using 10 workers for 50 values");
+  // Ten workers take five naps each, one after the other.
+  CHECK(std::stod(matched(lines[1], R"(\[INFO\] Threads took (\d+\.\d+) sec\.)")) >= 0.1);
+  CHECK(std::stod(matched(lines[2], R"(\[INFO\] Processes took (\d+\.\d+) sec\.)")) >= 0.1);
+}
+
+TEST_CASE("example 8 prints each root beside its own value") {
+  const auto lines = run_example("08_futures_as_completed", {"0.01", "3"});
+  REQUIRE(lines.size() == 13);
+  CHECK(lines[0] == "[INFO] Using 3 workers for 5 values");
+  const std::string threads = "[INFO] Result for theads using:";
+  const std::string processes = "[INFO] Result for processes using:";
+  CHECK(lines[1] == threads);
+  const Lines roots = {
+      "Square root for value 1 = 1.0", "Square root for value 2 = 1.4142135623730951",
+      "Square root for value 3 = 1.7320508075688772", "Square root for value 4 = 2.0",
+      "Square root for value 5 = 2.23606797749979"};
+  CHECK(sorted(between(lines, threads, processes)) == roots);
+  CHECK(sorted(between(lines, processes)) == roots);
+}
+
+TEST_CASE("example 9 counts to 10 and 20 and 15 and is done") {
+  auto lines = run_example("09_count");
+  REQUIRE(lines.size() == 10 + 20 + 15 + 1);
+  CHECK(lines.back() == "done all");
+  lines.pop_back();
+  Lines expected;
+  for (const int counter : {10, 20, 15}) {
+    for (int i = 0; i < counter; ++i) expected.push_back(std::to_string(i));
+  }
+  CHECK(sorted(lines) == sorted(expected));
+}
+
+TEST_CASE("example 10 prints the total 45150") {
+  for (int round = 0; round < 20; ++round) {
+    CHECK(run_example("10_queue_sum") == Lines{"total sum is : 45150"});
+  }
+}
+
+TEST_CASE("example 10 prints the total 45150 a thousand times", "[soak]") {
+  for (int round = 0; round < 1000; ++round) {
+    CHECK(run_example("10_queue_sum") == Lines{"total sum is : 45150"});
+  }
+}
+
+TEST_CASE("examples 5 and 6 dry each dish once a thousand times", "[soak]") {
+  for (int round = 0; round < 1000; ++round) {
+    check_dishes(run_example("05_washer_dryer_process"));
+    check_dishes(run_example("06_washer_dryer_thread"));
+  }
+}
+
+TEST_CASE("example 11 prints the ids of parent and child") {
+  const auto lines = run_example("11_process_id");
+  REQUIRE(lines.size() == 9);
+  const auto parent = matched(lines[3], R"(process id: (\d+))");
+  const auto child = matched(lines[7], R"(process id: (\d+))");
+  CHECK(parent != child);
+  CHECK(lines == Lines{"main line", "module name: __main__",
+                       "parent process: " + std::to_string(::getpid()), "process id: " + parent,
+                       "function f", "module name: __main__", "parent process: " + parent,
+                       "process id: " + child, "hello bob"});
+}
+
+TEST_CASE("example 12 counts the primes in each block") {
+  const auto lines = run_example("12_pool");
+  REQUIRE(lines.size() == 3);
+  CHECK(std::stoi(matched(lines[0], R"(\[INFO\] Using a pool of (\d+) workers)")) >= 1);
+  CHECK(lines[1] ==
+        "[INFO] Primes in each block: [2762, 2371, 2260, 2199, 2142, 2114, 2068, 2068]");
+  CHECK(lines[2] == "[INFO] Primes below 200000: 17984");
+}
+
+// The pools' cost beside the naps, start and shutdown included: at most 5 ms for threads and 15 ms
+// for processes, in the median of some runs on a quiet machine and in an optimised build.
+TEST_CASE("example 7 takes little longer than its naps", "[soak]") {
+  std::vector<double> threads, processes;
+  for (int round = 0; round < 5; ++round) {
+    const auto lines = run_example("07_futures_map");
+    threads.push_back(std::stod(matched(lines[1], R"(\[INFO\] Threads took (.*) sec\.)")) - 1);
+    processes.push_back(std::stod(matched(lines[2], R"(\[INFO\] Processes took (.*) sec\.)")) - 1);
+  }
+  std::sort(threads.begin(), threads.end());
+  std::sort(processes.begin(), processes.end());
+  CHECK(threads[2] <= 0.005);
+  CHECK(processes[2] <= 0.015);
+}

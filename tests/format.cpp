@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include <brood/format.hpp>
+#include <string>
+
+#include "support/catch.hpp"
+
+using namespace brood;
+
+TEST_CASE("a command prints as a line for the shell") {
+  CHECK(fmt::format("{}", subprocess::Command{"ls", "my file", "it's"}) ==
+        R"(ls 'my file' 'it'"'"'s')");
+  CHECK(fmt::format("{:>6}", subprocess::Command{"ls"}) == "    ls");
+}
+
+TEST_CASE("a completed process prints what it was and what it wrote") {
+  subprocess::CompletedProcess done{.args = {"date"}, .returncode = 0, .out = "noon\n"};
+  CHECK(fmt::format("{}", done) == R"(CompletedProcess(args='date', returncode=0, out='noon\n'))");
+  done.err = "it's\x01";
+  done.returncode = -9;
+  CHECK(fmt::format("{}", done) ==
+        R"(CompletedProcess(args='date', returncode=-9, out='noon\n', err='it\'s\x01'))");
+}
+
+TEST_CASE("a Popen prints its command and its code when that is known") {
+  subprocess::Popen process{{"sh", "-c", "exit 3"}};
+  CHECK(fmt::format("{}", process) == R"(<Popen: returncode: None args: 'sh -c \'exit 3\''>)");
+  process.wait();
+  CHECK(fmt::format("{}", process) == R"(<Popen: returncode: 3 args: 'sh -c \'exit 3\''>)");
+}
+
+TEST_CASE("a Process prints its name and pid and state") {
+  const multiprocessing::Process process{{.name = "dryer", .daemon = true}, [] { std::exit(2); }};
+  CHECK(fmt::format("{}", process) == "<Process name='dryer' initial daemon>");
+  process.start();
+  const std::string pid = std::to_string(process.pid());
+  process.join();
+  CHECK(fmt::format("{}", process) ==
+        "<Process name='dryer' pid=" + pid + " stopped exitcode=2 daemon>");
+  process.close();
+  CHECK(fmt::format("{}", process) == "<Process name='dryer' unknown daemon>");
+}
+
+TEST_CASE("a Thread prints its name and state") {
+  const threading::Thread thread{{.name = "reader"}, [] {}};
+  CHECK(fmt::format("{}", thread) == "<Thread(reader, initial)>");
+  thread.start();
+  thread.join();
+  CHECK(fmt::format("{}", thread) ==
+        "<Thread(reader, stopped " + std::to_string(*thread.ident()) + ")>");
+}
+
+TEST_CASE("a Future prints its state") {
+  const futures::Future<int> future;
+  CHECK(fmt::format("{}", future) == "<Future state=pending>");
+  future.set_running_or_notify_cancel();
+  CHECK(fmt::format("{}", future) == "<Future state=running>");
+  future.set_exception(std::make_exception_ptr(std::domain_error{"no root"}));
+  CHECK(fmt::format("{}", future) ==
+        "<Future state=finished raised std::domain_error: no root>");
+  const futures::Future<void> cancelled;
+  cancelled.cancel();
+  CHECK(fmt::format("{}", cancelled) == "<Future state=cancelled>");
+}
+
+TEST_CASE("exceptions of brood print their text") {
+  CHECK(fmt::format("{}", queue::Empty{"nothing there"}) == "nothing there");
+  const os::FileNotFoundError missing{ENOENT, "open", "plate"};
+  CHECK(fmt::format("{}", missing) == missing.what());
+  CHECK(fmt::format("{:.4}", TimeoutError{"late again"}) == "late");
+}
