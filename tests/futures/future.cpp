@@ -256,6 +256,14 @@ TEST_CASE("result of the last handle moves") {
   CHECK(*result == 7);
 }
 
+TEST_CASE("a container of what cannot be copied moves out of the last handle") {
+  Future<std::vector<std::unique_ptr<int>>> future;
+  std::vector<std::unique_ptr<int>> pointers;
+  pointers.push_back(std::make_unique<int>(7));
+  future.set_result(std::move(pointers));
+  CHECK(*std::move(future).result().front() == 7);
+}
+
 TEST_CASE("result of a future given up while others live copies") {
   Future<std::vector<int>> future;
   const auto other = future;

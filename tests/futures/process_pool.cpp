@@ -2,10 +2,10 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include <brood/futures/process_pool.hpp>
-
-#include <brood/futures.hpp>
 #include <algorithm>
+#include <atomic>
+#include <brood/futures.hpp>
+#include <brood/futures/process_pool.hpp>
 #include <chrono>
 #include <cmath>
 #include <map>
@@ -61,7 +61,7 @@ struct Dish {
 
 // Counts the copies that live, in each process for itself.
 struct Counted {
-  inline static int alive = 0;
+  inline static std::atomic<int> alive = 0;
   int value = 0;
   explicit Counted(int its_value = 0) : value(its_value) { ++alive; }
   Counted(const Counted& other) : value(other.value) { ++alive; }
@@ -74,7 +74,9 @@ struct Counted {
 };
 
 template <class F>
-concept Submittable = requires(ProcessPoolExecutor pool, F f) { pool.submit(f); };
+concept Submittable = requires(ProcessPoolExecutor pool, F f) {
+  pool.submit(f);
+};
 
 void gate() {
   board::bump(0);
@@ -103,9 +105,10 @@ TEST_CASE("process pool takes lambdas without captures and function objects with
 }
 
 TEST_CASE("process pool refuses at compile time what cannot cross") {
-  const int captured = 1;
+  int captured = 1;
   const auto with_capture = [captured] { return captured; };
   const auto without = [] { return 1; };
+  ++captured;
   STATIC_REQUIRE(Submittable<decltype(without)>);
   STATIC_REQUIRE_FALSE(Submittable<decltype(with_capture)>);
   STATIC_REQUIRE(futures::CrossesProcesses<int (*)(int)>);
@@ -137,7 +140,8 @@ TEST_CASE("process pool passes values of any serializable type both ways") {
   CHECK(pool.submit([](std::unique_ptr<int> p) { return std::make_unique<int>(*p + 1); },
                     std::make_unique<int>(41))
             .result()
-            .operator*() == 42);
+            .
+            operator*() == 42);
   const std::tuple<int, std::string, std::vector<double>> mixed{1, "two", {3.0}};
   CHECK(pool.submit(same, mixed).result() == mixed);
 }
@@ -159,10 +163,12 @@ TEST_CASE("process pool gives a future of nothing for a function that returns no
 
 TEST_CASE("process pool returns references as values") {
   ProcessPoolExecutor pool(1);
-  auto result = pool.submit([](int n) -> const int& {
-    static int kept;
-    return kept = n;
-  }, 7);
+  auto result = pool.submit(
+      [](int n) -> const int& {
+        static int kept;
+        return kept = n;
+      },
+      7);
   STATIC_REQUIRE(std::is_same_v<decltype(result), Future<int>>);
   CHECK(result.result() == 7);
 }
@@ -302,8 +308,8 @@ TEST_CASE("process pool maps within a buffer") {
   for (const int n : numbers) expected.push_back(n * n);
   for (const int buffersize : {1, 2, 20, 40})
     for (const int chunksize : {1, 3})
-      CHECK(collect(pool.map({.chunksize = chunksize, .buffersize = buffersize}, square, numbers)) ==
-            expected);
+      CHECK(collect(pool.map({.chunksize = chunksize, .buffersize = buffersize}, square,
+                             numbers)) == expected);
   CHECK_THROWS_AS(pool.map({.buffersize = 0}, square, numbers), std::invalid_argument);
 }
 
@@ -314,8 +320,8 @@ TEST_CASE("process pool throws from a map at its place and goes on behind it") {
     return a / b;
   };
   for (const int chunksize : {1, 2, 3}) {
-    auto results = pool.map({.chunksize = chunksize}, divided, std::vector{4, 5, 6},
-                            std::vector{2, 0, 3});
+    auto results =
+        pool.map({.chunksize = chunksize}, divided, std::vector{4, 5, 6}, std::vector{2, 0, 3});
     auto it = results.begin();
     CHECK(*it == 2);
     ++it;
@@ -330,7 +336,8 @@ TEST_CASE("process pool throws from a map at its place and goes on behind it") {
 TEST_CASE("process pool map whose time is up throws and cancels the rest") {
   board::reset();
   ProcessPoolExecutor pool(1);
-  auto results = pool.map({.timeout = 30ms}, [](int) { gate(); }, up_to(5));
+  auto results = pool.map(
+      {.timeout = 30ms}, [](int) { gate(); }, up_to(5));
   auto it = results.begin();
   board::await(0, 1);
   CHECK_THROWS_AS(*it, brood::TimeoutError);
@@ -345,7 +352,8 @@ TEST_CASE("process pool makes the calls of a map that is dropped") {
   {
     ProcessPoolExecutor pool(2);
     pool.map([](int) { board::bump(0); }, up_to(50));
-    pool.map({.chunksize = 7}, [](int) { board::bump(0); }, up_to(50));
+    pool.map(
+        {.chunksize = 7}, [](int) { board::bump(0); }, up_to(50));
   }
   CHECK(board::get(0) == 100);
 }
@@ -393,10 +401,12 @@ TEST_CASE("process pool cancels while workers take and finish tasks") {
   for (int round = 0; round < 20; ++round) {
     std::vector<Future<int>> tasks;
     for (int i = 0; i < 300; ++i) {
-      tasks.push_back(pool.submit([](int n) {
-        board::bump(0);
-        return n;
-      }, i));
+      tasks.push_back(pool.submit(
+          [](int n) {
+            board::bump(0);
+            return n;
+          },
+          i));
       if (i % 2 == 1) tasks[static_cast<std::size_t>(i) / 2].cancel();
     }
     for (int i = 0; i < 300; ++i) {
@@ -433,11 +443,12 @@ TEST_CASE("process pool shutdown may cancel what has not begun") {
   ProcessPoolExecutor pool(2);
   std::vector<Future<void>> tasks;
   for (int i = 0; i < 2000; ++i) tasks.push_back(pool.submit(gate));
-  auto chunks = pool.map({.chunksize = 10}, [](int) { board::bump(3); }, up_to(100));
+  auto chunks = pool.map(
+      {.chunksize = 10}, [](int) { board::bump(3); }, up_to(100));
   board::await(0, 2);
   pool.shutdown({.wait = false, .cancel_futures = true});
-  const auto cancelled = std::count_if(tasks.begin(), tasks.end(),
-                                       [](const auto& task) { return task.cancelled(); });
+  const auto cancelled =
+      std::count_if(tasks.begin(), tasks.end(), [](const auto& task) { return task.cancelled(); });
   CHECK(cancelled == 1998);
   board::bump(1);
   pool.shutdown({.cancel_futures = true});
@@ -455,10 +466,12 @@ TEST_CASE("process pool shutdown without waiting returns at once and the tasks g
   ProcessPoolExecutor pool(2);
   std::vector<Future<int>> tasks;
   for (int i = 0; i < 10; ++i)
-    tasks.push_back(pool.submit([](int n) {
-      gate();
-      return n;
-    }, i));
+    tasks.push_back(pool.submit(
+        [](int n) {
+          gate();
+          return n;
+        },
+        i));
   pool.shutdown({.wait = false});
   CHECK_THROWS_AS(pool.submit(square, 1), std::runtime_error);
   CHECK_FALSE(tasks.back().done());
@@ -473,10 +486,12 @@ TEST_CASE("process pool may be moved and its destructor waits") {
     ProcessPoolExecutor pool(1);
     ProcessPoolExecutor moved = std::move(pool);
     CHECK_THROWS_AS(pool.submit(square, 2), std::runtime_error);  // NOLINT: that is the point
-    result = moved.submit([](int n) {
-      board::bump(0);
-      return n;
-    }, 2);
+    result = moved.submit(
+        [](int n) {
+          board::bump(0);
+          return n;
+        },
+        2);
     moved = ProcessPoolExecutor(1);
     CHECK(board::get(0) == 1);
     CHECK(moved.submit(square, 2).result() == 4);
@@ -507,9 +522,9 @@ TEST_CASE("process pool runs its initializer in each worker before the first tas
 }
 
 TEST_CASE("process pool whose initializer throws fails what is pending and what comes later") {
-  ProcessPoolExecutor pool({.max_workers = 2, .initializer = [] {
-                              throw std::runtime_error("no water");
-                            }});
+  support::LeakCheck nothing_left;
+  ProcessPoolExecutor pool(
+      {.max_workers = 2, .initializer = [] { throw std::runtime_error("no water"); }});
   std::vector<Future<int>> tasks;
   try {
     for (int i = 0; i < 5; ++i) tasks.push_back(pool.submit(square, i));
@@ -577,10 +592,12 @@ TEST_CASE("process pool runs callbacks with the finished future") {
   std::atomic<int> failures{0};
   std::vector<Future<int>> tasks;
   for (int i = 0; i < 20; ++i) {
-    tasks.push_back(pool.submit([](int n) {
-      if (n == 7) throw std::domain_error("seven");
-      return n;
-    }, i));
+    tasks.push_back(pool.submit(
+        [](int n) {
+          if (n == 7) throw std::domain_error("seven");
+          return n;
+        },
+        i));
     tasks.back().add_done_callback([&](const Future<int>& done) {
       if (done.exception())
         ++failures;
@@ -694,7 +711,7 @@ TEST_CASE("process pool lets go of arguments and results") {
     CHECK(future.result().value == 10);
   }
   CHECK(Counted::alive == 0);
-  const auto count = [] { return Counted::alive; };
+  const auto count = [] { return Counted::alive.load(); };
   CHECK(pool.submit(count).result() == 0);
   for (const Counted& result : pool.map([](Counted n) { return n; }, std::vector<Counted>(10)))
     CHECK(result.value == 0);
@@ -716,7 +733,8 @@ TEST_CASE("process pool workers have an empty standard input and a name") {
   CHECK(pool.submit([] {
               char c;
               return ::read(STDIN_FILENO, &c, 1);
-            }).result() == 0);
+            })
+            .result() == 0);
   CHECK(pool.submit([] { return brood::multiprocessing::current_process().name(); }).result() ==
         "ProcessPoolWorker-1");
   CHECK(pool.submit([] { return brood::multiprocessing::parent_process()->pid(); }).result() ==
@@ -738,7 +756,8 @@ TEST_CASE("process pool workers start with no signal blocked") {
                           for (int number = 1; number < 32; ++number)
                             found += sigismember(&now, number);
                           return found;
-                        }).result();
+                        })
+                        .result();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   CHECK(count == 0);
 }
@@ -758,6 +777,22 @@ TEST_CASE("process pools leave nothing behind") {
   ProcessPoolExecutor unused(2);
 }
 
+TEST_CASE("process pools are made and used while other threads are at work") {
+  futures::ThreadPoolExecutor threads(2);
+  std::atomic<bool> enough = false;
+  std::thread busy([&] {
+    while (!enough) threads.submit([] { return std::string(100, 'x'); }).result();
+  });
+  int right = 0;
+  for (int i = 0; i < 25; ++i) {
+    ProcessPoolExecutor pool(1);
+    right += pool.submit(square, i).result() == i * i ? 1 : 0;
+  }
+  enough = true;
+  busy.join();
+  CHECK(right == 25);
+}
+
 TEST_CASE("process pool that cannot have descriptors says so and leaks none") {
   const int code = board::in_child([] {
     rlimit limit{};
@@ -767,20 +802,51 @@ TEST_CASE("process pool that cannot have descriptors says so and leaks none") {
     ::close(static_cast<int>(first_free));
     unsigned refused = 0;
     for (unsigned room = 0; room < 12; ++room) {
-      limit.rlim_cur = first_free + room;
-      ::setrlimit(RLIMIT_NOFILE, &limit);
+      const auto allow = [&](rlim_t count) {
+        const rlimit now{count, limit.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &now);
+      };
+      allow(first_free + room);
+      std::exception_ptr thrown;
       try {
         ProcessPoolExecutor pool(1);
         if (pool.submit(square, 3).result() != 9) return 1;
+      } catch (...) {
+        thrown = std::current_exception();
+      }
+      allow(limit.rlim_cur);  // sanitizers need descriptors to look at the exception
+      if (!thrown) continue;
+      try {
+        std::rethrow_exception(thrown);
       } catch (const brood::os::OSError& error) {
         if (error.code().value() != EMFILE) return 2;
         ++refused;
       }
     }
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
     if (support::open_descriptors().size() != before) return 3;
     return refused == 0 || refused == 12 ? 4 : 0;
+  });
+  CHECK(code == 0);
+}
+
+TEST_CASE("process pool keeps to limits on memory and on the size of files") {
+  const int code = board::in_child([] {
+    const rlimit small{64 << 20, RLIM_INFINITY};
+    const rlimit tiny{1 << 20, RLIM_INFINITY};
+    ::setrlimit(RLIMIT_FSIZE, &small);
+    if (ProcessPoolExecutor(1).submit(square, 3).result() != 9) return 1;
+    ::setrlimit(RLIMIT_FSIZE, &tiny);
+    try {
+      ProcessPoolExecutor pool(1);
+      return 2;
+    } catch (const brood::os::OSError& error) {
+      if (error.code().value() != EFBIG) return 3;
+    }
+    ::setrlimit(RLIMIT_FSIZE, &small);
+    if (support::under_tsan || support::under_asan) return 0;  // they need address space
+    const rlimit space{std::size_t{4} << 30, RLIM_INFINITY};
+    ::setrlimit(RLIMIT_AS, &space);
+    return ProcessPoolExecutor(1).submit(square, 3).result() == 9 ? 0 : 4;
   });
   CHECK(code == 0);
 }

@@ -92,9 +92,8 @@ TEST_CASE("process pool task throws standard exceptions with type and text") {
 
 TEST_CASE("process pool task throws system errors with their codes") {
   ProcessPoolExecutor pool(1);
-  auto generic = pool.submit([] {
-    throw std::system_error(ENOSPC, std::generic_category(), "fill the sink");
-  });
+  auto generic = pool.submit(
+      [] { throw std::system_error(ENOSPC, std::generic_category(), "fill the sink"); });
   try {
     generic.result();
     FAIL("it must throw");
@@ -115,9 +114,7 @@ TEST_CASE("process pool task throws system errors with their codes") {
 
 TEST_CASE("process pool task whose error code is of another category throws a remote error") {
   ProcessPoolExecutor pool(1);
-  auto task = pool.submit([] {
-    throw std::system_error(make_error_code(std::io_errc::stream));
-  });
+  auto task = pool.submit([] { throw std::system_error(make_error_code(std::io_errc::stream)); });
   CHECK_THROWS_AS(task.result(), futures::RemoteError);
 }
 
@@ -131,7 +128,8 @@ TEST_CASE("process pool task throws OSError classes with their filename") {
   } catch (const os::FileNotFoundError& error) {
     CHECK(error.filename() == "/no/such/dish");
     CHECK(error.code().value() == ENOENT);
-    CHECK(std::string(error.what()) == os::FileNotFoundError(ENOENT, "open", "/no/such/dish").what());
+    CHECK(std::string(error.what()) ==
+          os::FileNotFoundError(ENOENT, "open", "/no/such/dish").what());
   }
   auto plain = pool.submit([] { brood::posix::throw_os_error(EMFILE, "make a pipe"); });
   CHECK(thrown<os::OSError>([&] { plain.result(); }) == os::OSError(EMFILE, "make a pipe").what());
@@ -192,10 +190,12 @@ TEST_CASE("process pool task that throws while workers are few harms no other") 
   ProcessPoolExecutor pool(1);
   std::vector<Future<int>> tasks;
   for (int i = 0; i < 100; ++i)
-    tasks.push_back(pool.submit([](int n) {
-      if (n % 3 == 0) throw NoSoap(std::string(1000, 'x'));
-      return n;
-    }, i));
+    tasks.push_back(pool.submit(
+        [](int n) {
+          if (n % 3 == 0) throw NoSoap(std::string(1000, 'x'));
+          return n;
+        },
+        i));
   for (int i = 0; i < 100; ++i) {
     const auto& task = tasks[static_cast<std::size_t>(i)];
     if (i % 3 == 0)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <brood/futures/remote_exception.hpp>
-
 #include <stdexcept>
 #include <string>
 

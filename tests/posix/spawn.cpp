@@ -21,7 +21,7 @@ namespace {
 
 posix::SpawnRequest request(const char* script) {
   posix::SpawnRequest result;
-  result.argv = {"sh", "-c", script, nullptr};
+  result.argv = {"sh", "-c", script};
   result.executable = "sh";
   return result;
 }
@@ -118,6 +118,20 @@ TEST_CASE("a start works where pidfds are forbidden") {
             return code_of(request("exit 47"));
           }) == 47);
   }
+}
+
+TEST_CASE("a start works where clone3 is missing and restores signals there too") {
+  const auto way = support::each_start_way();
+  CHECK(support::in_child([&] {
+          if (!forbid({SYS_clone3}, ENOSYS)) return 77;
+          ::signal(SIGPIPE, SIG_IGN);
+          ::signal(SIGUSR1, [](int) {});
+          posix::SpawnRequest wanted = request("");
+          // SIGPIPE is the lowest bit of the fourth digit from the right.
+          wanted.argv = {"grep", "-q", "^SigIgn:.*[02468ace]...$", "/proc/self/status"};
+          wanted.executable = "grep";
+          return code_of(wanted) == 0 ? 47 : 1;
+        }) == 47);
 }
 
 TEST_CASE("a start that has no process left to make is an error with its reason") {

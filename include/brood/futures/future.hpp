@@ -87,6 +87,15 @@ class FutureHandle {
   StateBase* state_ = nullptr;
 };
 
+/// Whether a T can be copied: std::vector<std::unique_ptr<int>> claims it in vain.
+template <class T>
+inline constexpr bool really_copyable = std::is_copy_constructible_v<T>;
+template <class T>
+requires requires {
+  typename T::value_type;
+} &&(!std::is_same_v<T, typename T::value_type>)inline constexpr bool really_copyable<T> =
+    std::is_copy_constructible_v<T> && really_copyable<typename T::value_type>;
+
 /// A result of type T, which may be void or a reference. See FutureHandle for done(), running(),
 /// cancelled(), cancel(), exception(), set_running_or_notify_cancel(), set_exception().
 template <class T>
@@ -254,7 +263,7 @@ T Future<T>::result(Timeout timeout) && {
     return static_cast<T>(typed().value());
   } else if constexpr (!std::is_void_v<T>) {
     if (state()->last_handle()) return std::move(typed().value());
-    if constexpr (std::is_copy_constructible_v<T>)
+    if constexpr (really_copyable<T>)
       return std::as_const(typed().value());
     else
       throw std::logic_error{"result: it can't be copied, and other handles of the future live"};

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <cstddef>
-#include <iterator>
 #include <vector>
 
 #include "../posix/mutex.hpp"

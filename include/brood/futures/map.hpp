@@ -9,7 +9,6 @@
 
 #include <concepts>
 #include <cstddef>
-#include <iterator>
 #include <limits>
 #include <optional>
 #include <tuple>

@@ -34,8 +34,9 @@ struct ProcessPoolOptions {
 
 /// Runs callables in worker processes, which are forked from a copy of the program as it was when
 /// the pool was made: make it early, before threads are started and large data is loaded, unless
-/// the tasks need that. Workers start when they are needed, ignore SIGINT, have an empty standard
-/// input, and end with the executor, or when the program dies.
+/// the tasks need that. The descriptors that were open then stay open in them. Workers start when
+/// they are needed, ignore SIGINT, have an empty standard input and no signal blocked, and end with
+/// the executor, or when the program dies.
 ///
 /// Callables and arguments cross as bytes: see CrossesProcesses and CrossesAsValue for what can.
 /// Anything else does not compile. What a task throws comes back with its type: see
@@ -68,23 +69,26 @@ class ProcessPoolExecutor {
   /// waits for a worker. Throws std::runtime_error after shutdown(), BrokenProcessPool,
   /// SerializationError (nested too deep).
   template <class F, class... Args>
-    requires RemotelyInvocable<F, Args...>
+  requires RemotelyInvocable<F, Args...>
   auto submit(F&& f, Args&&... args) -> Future<remote_result_t<F, Args...>>;
 
   /// Has `f` called with the elements of the ranges, side by side, as many as the shortest has.
-  /// MapOptions::chunksize elements cross at a time. Returns a range of the results, see MapResults:
-  /// nothing waits here. Throws as submit, and std::invalid_argument for options out of range.
+  /// MapOptions::chunksize elements cross at a time. Returns a range of the results, see
+  /// MapResults: nothing waits here. Throws as submit, and std::invalid_argument for options out of
+  /// range.
   template <class F, class... Ranges>
-    requires(sizeof...(Ranges) == 0 || RemotelyInvocable<F, Element<Ranges>...>)
-  auto map(F f, Ranges&&... ranges) {
+  requires(sizeof...(Ranges) == 0 ||
+           RemotelyInvocable<F, Element<Ranges>...>) auto map(F f, Ranges&&... ranges) {
     return map(MapOptions{}, std::move(f), std::forward<Ranges>(ranges)...);
   }
   template <class F, class... Ranges>
-    requires(sizeof...(Ranges) == 0 || RemotelyInvocable<F, Element<Ranges>...>)
-  auto map(MapOptions options, F f, Ranges&&... ranges);
+  requires(sizeof...(Ranges) == 0 ||
+           RemotelyInvocable<F, Element<Ranges>...>) auto map(MapOptions options, F f,
+                                                              Ranges&&... ranges);
 
   /// No more submits. With .cancel_futures, what no worker has begun with is cancelled. With .wait,
-  /// returns when all the rest is done and the workers have ended. May be called again.
+  /// returns when all the rest is done and the workers have ended (a callback, which the pool
+  /// itself runs, does not wait). May be called again.
   void shutdown(ShutdownOptions options = {}) {
     core().shut_down(options.wait, options.cancel_futures);
   }
@@ -114,8 +118,7 @@ class ProcessPoolExecutor {
   auto submit_chunk(const F& f, const std::vector<std::tuple<Args...>>& calls) {
     using Chunk = RemoteChunk<F, Args...>;
     using Result = ChunkResult<typename Chunk::Value>;
-    auto task =
-        posix::make_ref<RemoteTask<Result>>(core_, Chunk::entry, Chunk::dump(f, calls));
+    auto task = posix::make_ref<RemoteTask<Result>>(core_, Chunk::entry, Chunk::dump(f, calls));
     Future<Result> future{task};
     core().submit(*task);
     return future;
@@ -127,9 +130,9 @@ class ProcessPoolExecutor {
     if constexpr (std::is_same_v<N, bool>) {
       return max_workers ? 1 : 0;
     } else {
-      return std::cmp_less(max_workers, 1)               ? 0
+      return std::cmp_less(max_workers, 1)              ? 0
              : std::cmp_greater(max_workers, 1'000'000) ? 1'000'000
-                                                         : static_cast<int>(max_workers);
+                                                        : static_cast<int>(max_workers);
     }
   }
   ProcessPoolCore& core() const {
@@ -182,8 +185,8 @@ class RemoteTask final : public FutureState<R>, public RemoteWork {
       failed(std::current_exception());
     }
   }
-  void fail(const std::exception_ptr& error) noexcept override {
-    if (this->try_start()) failed(error);
+  void fail(std::exception_ptr error) noexcept override {
+    if (this->try_start()) failed(std::move(error));
   }
   void publish() noexcept override {
     if (status_ != Status::pending) this->complete(status_);
@@ -254,14 +257,15 @@ class RemoteChunkTask final : public posix::RefCounted, public RemoteWork {
       auto result = in.read<ChunkResult<Value>>();
       in.expect_end();
       if (result.values.size() != items_.size())
-        throw serialization::SerializationError{"serialization: a chunk came back with other items"};
+        throw serialization::SerializationError{
+            "serialization: a chunk came back with other items"};
       std::size_t error = 0;
       for (std::size_t i = 0; i < items_.size(); ++i) load_item(*items_[i], result, i, error);
     } catch (...) {
       fail(std::current_exception());
     }
   }
-  void fail(const std::exception_ptr& error) noexcept override {
+  void fail(std::exception_ptr error) noexcept override {
     for (auto& item : items_)
       if (item->status_ == Status::pending && item->try_start()) failed(*item, error);
   }
@@ -380,21 +384,23 @@ inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options,
   const int tasks = options.max_tasks_per_child.value_or(0);
   if (options.max_tasks_per_child && tasks < 1)
     throw std::invalid_argument{"process pool: max_tasks_per_child must be at least 1"};
-  core_ = posix::make_ref<ProcessPoolCore>(ProcessPoolSettings{
-      static_cast<std::uint32_t>(workers), std::move(options.initializer),
-      static_cast<std::uint32_t>(tasks), std::move(worker_name)});
+  core_ = posix::make_ref<ProcessPoolCore>(
+      ProcessPoolSettings{static_cast<std::uint32_t>(workers), std::move(options.initializer),
+                          static_cast<std::uint32_t>(tasks), std::move(worker_name)});
 }
 
 template <class F, class... Args>
-  requires RemotelyInvocable<F, Args...>
+requires RemotelyInvocable<F, Args...>
 auto ProcessPoolExecutor::submit(F&& f, Args&&... args) -> Future<remote_result_t<F, Args...>> {
   core();
   return Submit<std::decay_t<F>>{core_, std::forward<F>(f)}(std::forward<Args>(args)...);
 }
 
 template <class F, class... Ranges>
-  requires(sizeof...(Ranges) == 0 || RemotelyInvocable<F, Element<Ranges>...>)
-auto ProcessPoolExecutor::map(MapOptions options, F f, Ranges&&... ranges) {
+requires(
+    sizeof...(Ranges) == 0 ||
+    RemotelyInvocable<F, Element<Ranges>...>) auto ProcessPoolExecutor::map(MapOptions options, F f,
+                                                                            Ranges&&... ranges) {
   core();
   if constexpr (sizeof...(Ranges) == 0) {
     return MapResults<void>{options.timeout, {}};

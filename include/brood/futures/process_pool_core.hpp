@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The program's side of a process pool: hands tasks to workers, collects results, replaces the dead.
+// The program's side of a process pool: hands tasks to workers, collects results, replaces the
+// dead.
 //
 // A task is        | it lies                         | moved on by
 // -----------------+---------------------------------+---------------------------------------------
@@ -9,9 +10,9 @@
 // withdrawn        | nowhere: its future is cancelled | cancel(), by one compare-and-swap on
 //                  |                                  | `where_` (queued) or the slot's word
 //
-// The collector thread sleeps in poll() on an eventfd that workers set, only while it sleeps, on the
-// fork server's socket, where deaths are reported, and on a pidfd of the server. User code (results
-// being read, callbacks) runs in it with no lock held.
+// The collector thread sleeps in poll() on an eventfd that workers set, only while it sleeps, on
+// the fork server's socket, where deaths are reported, and on a pidfd of the server. User code
+// (results being read, callbacks) runs in it with no lock held.
 #pragma once
 
 #include <map>
@@ -43,7 +44,7 @@ class RemoteWork {
   /// result.
   virtual void load(Outcome outcome, std::string_view bytes) noexcept = 0;
   /// There will be no result but this.
-  virtual void fail(const std::exception_ptr& error) noexcept = 0;
+  virtual void fail(std::exception_ptr error) noexcept = 0;
   /// Makes the future(s) done; runs callbacks.
   virtual void publish() noexcept = 0;
   /// Cancels what can be cancelled.
@@ -57,10 +58,10 @@ class RemoteWork {
   static constexpr std::uint64_t queued = 0, withdrawn = ~std::uint64_t{0};
 
   const RemoteEntry& entry_;
-  std::string bytes_;                          // dropped when it lies in a slot
-  std::atomic<std::uint64_t> where_{queued};   // queued, withdrawn, or ticket << 16 | slot
-  RemoteWork* next_ = nullptr;                   // the backlog; guarded by the pool's mutex,
-  RemoteWork* previous_ = nullptr;               // as the two below
+  std::string bytes_;                         // dropped when it lies in a slot
+  std::atomic<std::uint64_t> where_{queued};  // queued, withdrawn, or ticket << 16 | slot
+  RemoteWork* next_ = nullptr;                // the backlog; guarded by the pool's mutex,
+  RemoteWork* previous_ = nullptr;            // as the two below
   bool in_backlog_ = false;
 };
 
@@ -101,7 +102,8 @@ class ProcessPoolCore final : public posix::RefCounted {
   void submit(RemoteWork& task) {
     // Asked first: in a forked child some other thread may seem to hold the mutex for ever.
     if (is_foreign())
-      throw std::runtime_error{"submit: the process pool belongs to another process, make one here"};
+      throw std::runtime_error{
+          "submit: the process pool belongs to another process, make one here"};
     {
       const posix::Locked lock{mutex_};
       if (broken_) throw BrokenProcessPool{*broken_};
@@ -109,8 +111,8 @@ class ProcessPoolCore final : public posix::RefCounted {
       if (!collecting_) {
         add_owner();
         try {
-          collector_ = posix::OsThread{[this] { collect_until_finished(); },
-                                       posix::ThreadSignals::none};
+          collector_ =
+              posix::OsThread{[this] { collect_until_finished(); }, posix::ThreadSignals::none};
         } catch (...) {
           drop_owner();
           throw;
@@ -213,8 +215,14 @@ class ProcessPoolCore final : public posix::RefCounted {
     std::vector<pid_t> result;
     if (is_foreign()) return result;
     const posix::Locked lock{mutex_};
-    for (const Worker& worker : workers_)
-      if (worker.state == WorkerState::alive) result.push_back(worker.pid);
+    for (std::uint32_t worker = 0; worker < workers_.size(); ++worker) {
+      if (workers_[worker].state == WorkerState::absent) continue;
+      // It may have done a task before the server's report is read.
+      const pid_t pid = workers_[worker].state == WorkerState::alive
+                            ? workers_[worker].pid
+                            : table_.cell(worker).pid.load();
+      if (pid != 0) result.push_back(pid);
+    }
     return result;
   }
 
@@ -363,7 +371,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     in_slot_[index] = {&task, args};
     ++in_flight_;
     ++next_ticket_;
-    table_.ring_entry(ticket).store(ticket << 16 | index, std::memory_order_seq_cst);
+    table_.ring_entry(ticket).store(ticket << 16 | index);
     return true;
   }
 
@@ -391,6 +399,7 @@ class ProcessPoolCore final : public posix::RefCounted {
       if (workers_[worker].state != WorkerState::absent) continue;
       table_.cell(worker).failed.store(0);
       table_.cell(worker).left.store(0);
+      table_.cell(worker).pid.store(0);
       if (!server_.start(worker)) return;  // the collector will see that it is gone
       workers_[worker].state = WorkerState::starting;
       ++present_;
@@ -440,9 +449,9 @@ class ProcessPoolCore final : public posix::RefCounted {
 
   // (With the mutex held until here.)
 
-  static void settle(const std::vector<Failure>& failures) noexcept {
-    for (const auto& [task, error] : failures) {
-      task->fail(error);
+  static void settle(std::vector<Failure> failures) noexcept {
+    for (auto& [task, error] : failures) {
+      task->fail(std::move(error));
       task->publish();
       task->release();
     }
@@ -454,7 +463,7 @@ class ProcessPoolCore final : public posix::RefCounted {
       const posix::Locked lock{mutex_};
       failures.swap(hopeless_);
     }
-    settle(failures);
+    settle(std::move(failures));
   }
 
   // In the collector thread.
@@ -496,7 +505,6 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
     if (news) return true;
     table_.shared().collector_asleep.store(1);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
     if (!results_wait()) {
       pollfd entries[] = {{table_.done_event().get(), POLLIN, 0},
                           {server_.fileno(), POLLIN, 0},
@@ -511,7 +519,7 @@ class ProcessPoolCore final : public posix::RefCounted {
 
   bool results_wait() const noexcept {
     for (const auto& bits : table_.shared().done)
-      if (bits.load(std::memory_order_relaxed) != 0) return true;
+      if (bits.load() != 0) return true;
     return false;
   }
 
@@ -603,7 +611,7 @@ class ProcessPoolCore final : public posix::RefCounted {
         failures = break_pool("the process pool can't start a worker: " +
                               std::generic_category().message(report.detail));
     }
-    settle(failures);
+    settle(std::move(failures));
   }
 
   void worker_ended(const posix::ForkServer::Report& report) {
@@ -652,17 +660,17 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
     table_.notify();
     fail_hopeless();
-    settle(failures);
+    settle(std::move(failures));
   }
 
   static Failure crashed(RemoteWork& task, const Slot& slot,
                          const posix::ForkServer::Report& report) {
     const auto now = posix::Deadline::clock::now().time_since_epoch();
     const std::chrono::nanoseconds started{slot.started.load(std::memory_order_relaxed)};
-    return {&task, std::make_exception_ptr(WorkerCrashed{
-                       {report.pid, report.detail, task.entry_.name(),
-                        started.count() == 0 ? started : now - started,
-                        static_cast<std::size_t>(report.max_rss_bytes)}})};
+    return {&task, std::make_exception_ptr(
+                       WorkerCrashed{{report.pid, report.detail, task.entry_.name(),
+                                      started.count() == 0 ? started : now - started,
+                                      static_cast<std::size_t>(report.max_rss_bytes)}})};
   }
 
   void give_up(const std::string& reason) noexcept {
@@ -672,7 +680,7 @@ class ProcessPoolCore final : public posix::RefCounted {
       server_gone_ = true;
       failures = break_pool(reason);
     }
-    settle(failures);
+    settle(std::move(failures));
   }
 
   const ProcessPoolSettings settings_;
@@ -683,7 +691,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   mutable posix::Mutex mutex_;  // guards all down to the next remark
   posix::ConditionVariable ended_;
   std::vector<Worker> workers_;
-  std::size_t present_ = 0;         // workers that are not absent
+  std::size_t present_ = 0;          // workers that are not absent
   std::size_t deaths_in_a_row_ = 0;  // without a task in hand, since the last finished task
   std::vector<InSlot> in_slot_;
   std::vector<std::uint32_t> free_slots_;

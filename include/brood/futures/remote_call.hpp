@@ -29,8 +29,7 @@ concept FunctionPointer = std::is_pointer_v<F> && std::is_function_v<std::remove
 /// A lambda without captures, or another function object that holds nothing.
 template <class F>
 concept StatelessCallable = std::is_class_v<F> && std::is_empty_v<F> &&
-                            std::is_default_constructible_v<F> &&
-                            std::is_trivially_copyable_v<F>;
+    std::is_default_constructible_v<F> && std::is_trivially_copyable_v<F>;
 
 /// What may cross to a worker process as a callable: a pointer to a function, a lambda without
 /// captures, or a function object that is Serializable.
@@ -40,16 +39,14 @@ concept StatelessCallable = std::is_class_v<F> && std::is_empty_v<F> &&
 /// `pool.submit([](int n, int base) { return n + base; }, n, base)`. Or give it a type of its own,
 /// an aggregate with an operator(), whose members then cross.
 template <class F>
-concept CrossesProcesses =
-    FunctionPointer<std::decay_t<F>> || StatelessCallable<std::decay_t<F>> ||
+concept CrossesProcesses = FunctionPointer<std::decay_t<F>> || StatelessCallable<std::decay_t<F>> ||
     Serializable<std::decay_t<F>>;
 
 /// As what an argument arrives: its decayed type; a const char* as a std::string.
 template <class T>
-using crossing_t =
-    std::conditional_t<std::is_same_v<std::decay_t<T>, const char*> ||
-                           std::is_same_v<std::decay_t<T>, char*>,
-                       std::string, std::decay_t<T>>;
+using crossing_t = std::conditional_t<std::is_same_v<std::decay_t<T>, const char*> ||
+                                          std::is_same_v<std::decay_t<T>, char*>,
+                                      std::string, std::decay_t<T>>;
 
 /// What may be an argument or a result of a task in another process. Of what does not own what it
 /// refers to (string_view, span, pointers, std::ref) pass a copy.
@@ -61,12 +58,13 @@ template <class F, class... Args>
 using remote_result_t =
     std::remove_cvref_t<std::invoke_result_t<std::decay_t<F>, crossing_t<Args>...>>;
 
-/// A callable with arguments that can be called in another process, and whose result can cross back.
+/// A callable with arguments that can be called in another process, and whose result can cross
+/// back.
 template <class F, class... Args>
-concept RemotelyInvocable =
-    CrossesProcesses<F> && (CrossesAsValue<Args> && ...) &&
-    std::is_invocable_v<std::decay_t<F>, crossing_t<Args>...> &&
-    (std::is_void_v<remote_result_t<F, Args...>> || Serializable<remote_result_t<F, Args...>>);
+concept RemotelyInvocable = CrossesProcesses<F> &&(CrossesAsValue<Args>&&...) &&
+                            std::is_invocable_v<std::decay_t<F>, crossing_t<Args>...> &&
+                            (std::is_void_v<remote_result_t<F, Args...>> ||
+                             Serializable<remote_result_t<F, Args...>>);
 
 /// Where a worker puts the bytes of a result.
 class ResultSink {
@@ -121,9 +119,8 @@ class RemoteCallable {
       const auto address = in.read<std::uintptr_t>();
       // The worker is a copy of the program as it was when the pool was made.
       static thread_local std::uintptr_t checked = 0;
-      if (address != checked &&
-          !posix::lies_in_module(reinterpret_cast<const void*>(address), 1,
-                                 posix::SegmentUse::code))
+      if (address != checked && !posix::lies_in_module(reinterpret_cast<const void*>(address), 1,
+                                                       posix::SegmentUse::code))
         throw std::invalid_argument{
             "call a function in a worker process: it lies in a library that was loaded after the "
             "pool was made"};
@@ -180,8 +177,8 @@ const RemoteEntry RemoteCall<F, Args...>::entry{RemoteEntry::expected_magic,
                                                 &RemoteCall<F, Args...>::entry,
                                                 &RemoteCall<F, Args...>::run, &typeid(F)};
 
-/// The results of several calls: a value, or nothing for each that threw, whose exceptions follow in
-/// order, as bytes of dump_exception.
+/// The results of several calls: a value, or nothing for each that threw, whose exceptions follow
+/// in order, as bytes of dump_exception.
 template <class Value>
 struct ChunkResult {
   std::vector<std::optional<Value>> values;

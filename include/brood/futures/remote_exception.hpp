@@ -58,7 +58,7 @@ struct ExceptionCodec {
     std::uint64_t hash = 14695981039346656037u;  // FNV-1a
     for (const char* at = type->name(); *at != '\0'; ++at)
       hash = (hash ^ static_cast<unsigned char>(*at)) * 1099511628211u;
-    return hash;
+    return hash | std::uint64_t{1} << 63;  // apart from the places of standard_exceptions
   }
 };
 
@@ -85,21 +85,13 @@ std::string with_exception(const std::exception_ptr& error, F f) {
 /// Made from its text.
 template <class E>
 ExceptionCodec from_text() {
-  return {&typeid(E),
-          [](const std::exception_ptr& error) {
-            return with_exception<E>(
-                error, [](const E& exception) { return raw_bytes(std::string{exception.what()}); });
-          },
-          [](serialization::Reader& in) {
-            return std::make_exception_ptr(E(in.read<std::string>()));
-          }};
-}
-
-/// Made from nothing.
-template <class E>
-ExceptionCodec from_nothing() {
-  return {&typeid(E), [](const std::exception_ptr&) { return std::string{}; },
-          [](serialization::Reader&) { return std::make_exception_ptr(E{}); }};
+  return {
+      &typeid(E),
+      [](const std::exception_ptr& error) {
+        return with_exception<E>(
+            error, [](const E& exception) { return raw_bytes(std::string{exception.what()}); });
+      },
+      [](serialization::Reader& in) { return std::make_exception_ptr(E(in.read<std::string>())); }};
 }
 
 /// Crosses as it is.
@@ -112,134 +104,221 @@ ExceptionCodec from_value() {
           [](serialization::Reader& in) { return std::make_exception_ptr(in.read<E>()); }};
 }
 
-/// A std::system_error of the generic or the system category keeps its code; its text is taken
-/// apart and comes out the same. (Other categories are objects of the program, with no name that
-/// would find them on the other side.)
-inline std::string without_suffix(std::string text, const std::string& suffix) {
-  if (text.size() >= suffix.size() &&
-      text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0)
-    text.resize(text.size() - suffix.size());
-  return text;
-}
-inline std::string dump_system_error(const std::system_error& error, const std::string& subject) {
-  const bool generic = error.code().category() == std::generic_category();
-  if (!generic && error.code().category() != std::system_category())
-    throw serialization::SerializationError{
-        "serialization: an error code of a category that can't be named here"};
-  std::string text = without_suffix(error.what(), ": " + error.code().message());
-  if (!subject.empty()) text = without_suffix(std::move(text), " '" + subject + "'");
-  return raw_bytes(error.code().value()) + raw_bytes(generic) + raw_bytes(text) +
-         raw_bytes(subject);
-}
-inline ExceptionCodec system_error() {
-  return {&typeid(std::system_error),
-          [](const std::exception_ptr& error) {
-            return with_exception<std::system_error>(
-                error, [](const std::system_error& exception) {
-                  return dump_system_error(exception, {});
-                });
-          },
-          [](serialization::Reader& in) {
-            const int code = in.read<int>();
-            const auto& category =
-                in.read<bool>() ? std::generic_category() : std::system_category();
-            auto text = in.read<std::string>();
-            in.read<std::string>();
-            return std::make_exception_ptr(std::system_error{code, category, text});
-          }};
-}
-template <class E>
-ExceptionCodec os_error() {
-  return {&typeid(E),
-          [](const std::exception_ptr& error) {
-            return with_exception<E>(error, [](const E& exception) {
-              return dump_system_error(exception, exception.filename());
-            });
-          },
-          [](serialization::Reader& in) {
-            const int code = in.read<int>();
-            in.read<bool>();
-            auto text = in.read<std::string>();
-            return std::make_exception_ptr(E{code, text, in.read<std::string>()});
-          }};
-}
-
-inline ExceptionCodec* known() {
-  static ExceptionCodec codecs[] = {
-      from_text<std::runtime_error>(),
-      from_text<std::range_error>(),
-      from_text<std::overflow_error>(),
-      from_text<std::underflow_error>(),
-      from_text<std::logic_error>(),
-      from_text<std::invalid_argument>(),
-      from_text<std::domain_error>(),
-      from_text<std::length_error>(),
-      from_text<std::out_of_range>(),
-      from_nothing<std::exception>(),
-      from_nothing<std::bad_alloc>(),
-      from_nothing<std::bad_array_new_length>(),
-      from_nothing<std::bad_cast>(),
-      from_nothing<std::bad_typeid>(),
-      from_nothing<std::bad_exception>(),
-      from_nothing<std::bad_optional_access>(),
-      system_error(),
-      os_error<os::OSError>(),
-      os_error<os::FileNotFoundError>(),
-      os_error<os::FileExistsError>(),
-      os_error<os::PermissionError>(),
-      os_error<os::ProcessLookupError>(),
-      os_error<os::ChildProcessError>(),
-      os_error<os::BrokenPipeError>(),
-      from_text<brood::TimeoutError>(),
-      from_text<brood::EOFError>(),
-      from_text<serialization::SerializationError>(),
-      from_text<queue::Empty>(),
-      from_text<queue::Full>(),
-      from_text<queue::ShutDown>(),
-      from_text<multiprocessing::ProcessError>(),
-      from_text<multiprocessing::TimeoutError>(),
-      from_text<CancelledError>(),
-      from_text<InvalidStateError>(),
-      from_text<BrokenExecutor>(),
-      from_text<BrokenThreadPool>(),
-      from_text<BrokenProcessPool>(),
-  };
-  static const bool chained = [] {
-    for (std::size_t i = 1; i < std::size(codecs); ++i) codecs[i - 1].next = &codecs[i];
-    return true;
-  }();
-  static_cast<void>(chained);
-  return codecs;
-}
-
 inline std::atomic<ExceptionCodec*> registered{nullptr};  // pushed to the front; never shortened
 
-template <class Predicate>
-ExceptionCodec* find(Predicate predicate) {
-  for (ExceptionCodec* codec : {registered.load(std::memory_order_acquire), known()})
-    for (; codec != nullptr; codec = codec->next)
-      if (predicate(*codec)) return codec;
-  return nullptr;
+inline const ExceptionCodec* find(const std::type_info& type) noexcept {
+  const ExceptionCodec* codec = registered.load(std::memory_order_acquire);
+  while (codec != nullptr && *codec->type != type) codec = codec->next;
+  return codec;
+}
+inline const ExceptionCodec* find(std::uint64_t id) noexcept {
+  const ExceptionCodec* codec = registered.load(std::memory_order_acquire);
+  while (codec != nullptr && codec->id() != id) codec = codec->next;
+  return codec;
 }
 
 }  // namespace exception_codecs
 
+/// The types that cross as they come. Written out, as templates for each would be dear to compile.
+namespace standard_exceptions {
+
+// The place in this list, from 1 on, is what crosses, with the text behind it. throw_again() is its
+// mirror.
+inline std::uint64_t place_of(const std::type_info& type) noexcept {
+  static const std::type_info* const types[] = {&typeid(std::runtime_error),
+                                                &typeid(std::range_error),
+                                                &typeid(std::overflow_error),
+                                                &typeid(std::underflow_error),
+                                                &typeid(std::logic_error),
+                                                &typeid(std::invalid_argument),
+                                                &typeid(std::domain_error),
+                                                &typeid(std::length_error),
+                                                &typeid(std::out_of_range),
+                                                &typeid(std::exception),
+                                                &typeid(std::bad_alloc),
+                                                &typeid(std::bad_array_new_length),
+                                                &typeid(std::bad_cast),
+                                                &typeid(std::bad_typeid),
+                                                &typeid(std::bad_exception),
+                                                &typeid(std::bad_optional_access),
+                                                &typeid(brood::TimeoutError),
+                                                &typeid(brood::EOFError),
+                                                &typeid(serialization::SerializationError),
+                                                &typeid(queue::Empty),
+                                                &typeid(queue::Full),
+                                                &typeid(queue::ShutDown),
+                                                &typeid(multiprocessing::ProcessError),
+                                                &typeid(multiprocessing::TimeoutError),
+                                                &typeid(CancelledError),
+                                                &typeid(InvalidStateError),
+                                                &typeid(BrokenExecutor),
+                                                &typeid(BrokenThreadPool),
+                                                &typeid(BrokenProcessPool)};
+  std::uint64_t place = 0;
+  for (const std::type_info* const known : types) {
+    ++place;
+    if (*known == type) return place;
+  }
+  return 0;
+}
+
+[[noreturn]] inline void throw_again(std::uint64_t place, const std::string& text) {
+  switch (place) {
+    case 1:
+      throw std::runtime_error{text};
+    case 2:
+      throw std::range_error{text};
+    case 3:
+      throw std::overflow_error{text};
+    case 4:
+      throw std::underflow_error{text};
+    case 5:
+      throw std::logic_error{text};
+    case 6:
+      throw std::invalid_argument{text};
+    case 7:
+      throw std::domain_error{text};
+    case 8:
+      throw std::length_error{text};
+    case 9:
+      throw std::out_of_range{text};
+    case 10:
+      throw std::exception{};
+    case 11:
+      throw std::bad_alloc{};
+    case 12:
+      throw std::bad_array_new_length{};
+    case 13:
+      throw std::bad_cast{};
+    case 14:
+      throw std::bad_typeid{};
+    case 15:
+      throw std::bad_exception{};
+    case 16:
+      throw std::bad_optional_access{};
+    case 17:
+      throw brood::TimeoutError{text};
+    case 18:
+      throw brood::EOFError{text};
+    case 19:
+      throw serialization::SerializationError{text};
+    case 20:
+      throw queue::Empty{text};
+    case 21:
+      throw queue::Full{text};
+    case 22:
+      throw queue::ShutDown{text};
+    case 23:
+      throw multiprocessing::ProcessError{text};
+    case 24:
+      throw multiprocessing::TimeoutError{text};
+    case 25:
+      throw CancelledError{text};
+    case 26:
+      throw InvalidStateError{text};
+    case 27:
+      throw BrokenExecutor{text};
+    case 28:
+      throw BrokenThreadPool{text};
+    case 29:
+      throw BrokenProcessPool{text};
+    default:
+      throw serialization::SerializationError{"serialization: an exception of no known type"};
+  }
+}
+
+// A std::system_error of the generic or the system category, and the os::OSError family, keep their
+// code and filename; the text is taken apart and comes out the same. (Other categories are objects
+// of the program, with no name that would find them on the other side.)
+inline constexpr std::uint64_t os_error = 100, system_error = 101;
+
+inline std::uint64_t place_of(const std::system_error& error, const std::type_info& type) noexcept {
+  if (type == typeid(std::system_error)) {
+    return error.code().category() == std::generic_category() ||
+                   error.code().category() == std::system_category()
+               ? system_error
+               : 0;
+  }
+  const bool ours = type == typeid(os::OSError) || type == typeid(os::FileNotFoundError) ||
+                    type == typeid(os::FileExistsError) || type == typeid(os::PermissionError) ||
+                    type == typeid(os::ProcessLookupError) ||
+                    type == typeid(os::ChildProcessError) || type == typeid(os::BrokenPipeError);
+  return ours ? os_error : 0;
+}
+
+inline void cut_suffix(std::string& text, const std::string& suffix) {
+  if (text.size() >= suffix.size() &&
+      text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0)
+    text.resize(text.size() - suffix.size());
+}
+
+inline std::string dump(const std::system_error& error) {
+  const auto* const ours = dynamic_cast<const os::OSError*>(&error);
+  const std::string filename = ours == nullptr ? std::string{} : ours->filename();
+  std::string text = error.what();
+  cut_suffix(text, ": " + error.code().message());
+  if (!filename.empty()) cut_suffix(text, " '" + filename + "'");
+  using exception_codecs::raw_bytes;
+  return raw_bytes(error.code().value()) +
+         raw_bytes(error.code().category() == std::generic_category()) + raw_bytes(text) +
+         raw_bytes(filename);
+}
+
+/// What dump() has written.
+struct SystemError {
+  explicit SystemError(serialization::Reader& in)
+      : code{in.read<int>()},
+        generic{in.read<bool>()},
+        text{in.read<std::string>()},
+        filename{in.read<std::string>()} {}
+
+  [[noreturn]] void throw_again(std::uint64_t place) const {
+    if (place == os_error) posix::throw_os_error(code, text, filename);
+    throw std::system_error{code, generic ? std::generic_category() : std::system_category(), text};
+  }
+
+  int code;
+  bool generic;
+  std::string text;
+  std::string filename;
+};
+
+/// What `f` throws.
+template <class F>
+std::exception_ptr thrown_by(F f) {
+  try {
+    f();
+  } catch (...) {
+    return std::current_exception();
+  }
+  return nullptr;
+}
+
+}  // namespace standard_exceptions
+
+// What crosses: 0 and a RemoteError's parts; a place of standard_exceptions and what belongs to it;
+// or the id of a registered type and what its codec wrote.
 inline std::string dump_exception(const std::exception_ptr& error) {
+  using exception_codecs::raw_bytes;
   const std::type_info* type = nullptr;
   std::string text = "unknown exception";
   try {
     std::rethrow_exception(error);
+  } catch (const std::system_error& exception) {
+    type = abi::__cxa_current_exception_type();
+    const auto place = type == nullptr ? 0 : standard_exceptions::place_of(exception, *type);
+    if (place != 0) return raw_bytes(place) + standard_exceptions::dump(exception);
+    text = exception.what();
   } catch (const std::exception& exception) {
     type = abi::__cxa_current_exception_type();
     text = exception.what();
+    const auto place = type == nullptr ? 0 : standard_exceptions::place_of(*type);
+    if (place != 0) return raw_bytes(place) + raw_bytes(text);
   } catch (...) {
     type = abi::__cxa_current_exception_type();
     text = posix::describe(error);
   }
-  using exception_codecs::raw_bytes;
-  const auto* const codec = type == nullptr ? nullptr : exception_codecs::find([&](const auto& it) {
-    return *it.type == *type;
-  });
+  const auto* const codec = type == nullptr ? nullptr : exception_codecs::find(*type);
   if (codec != nullptr) {
     try {
       return raw_bytes(codec->id()) + codec->dump(error);
@@ -261,8 +340,15 @@ inline std::exception_ptr load_exception(std::string_view bytes) {
     const auto pid = in.read<pid_t>();
     return std::make_exception_ptr(RemoteError{std::move(name), pid, in.read<std::string>()});
   }
-  const auto* const codec =
-      exception_codecs::find([&](const auto& it) { return it.id() == id; });
+  if (id == standard_exceptions::os_error || id == standard_exceptions::system_error) {
+    const standard_exceptions::SystemError error{in};
+    return standard_exceptions::thrown_by([&] { error.throw_again(id); });
+  }
+  if (id < standard_exceptions::os_error) {
+    const auto text = in.read<std::string>();
+    return standard_exceptions::thrown_by([&] { standard_exceptions::throw_again(id, text); });
+  }
+  const auto* const codec = exception_codecs::find(id);
   if (codec == nullptr)
     throw serialization::SerializationError{
         "serialization: an exception of a type that is not registered here"};

@@ -24,13 +24,16 @@
 // owner (the pool, or a worker); what a dead worker had claimed is freed by its mark. The pool
 // believes no place that a worker names before it has looked whether it lies in the table.
 //
-// Sleep and wake. A worker that finds nothing sets its bit in `sleepers`, looks again, and sleeps on
-// its own word. notify() wakes one sleeper: it names it in `waking`, takes its bit away and wakes
-// it. While `waking` names somebody no other wake is sent: the one named clears the word, looks, and
-// wakes the next one if there is more. (At most one wake in flight: measured as ten times the
-// throughput.) Who wakes by itself takes its own bit away; a notifier that comes too late for the
-// bit takes the name back and looks for another sleeper. When somebody dies, whatever it left
-// undone here is made good by clearing `waking` and waking everybody once.
+// Sleep and wake. A worker that finds nothing sets its bit in `sleepers`, looks again, and sleeps
+// on its own word. notify() wakes one sleeper: it names it in `waking`, takes its bit away and
+// wakes it. While `waking` names somebody no other wake is sent: the one named clears the word,
+// looks, and wakes the next one if there is more. (At most one wake in flight: measured as ten
+// times the throughput.) Who wakes by itself takes its own bit away; a notifier that comes too late
+// for the bit takes the name back and looks for another sleeper. When somebody dies, whatever it
+// left undone here is made good by clearing `waking` and waking everybody once. What is written on
+// one side and looked at on the other (the ring, `sleepers`, `waking`; `done`, `collector_asleep`)
+// is accessed in sequentially consistent order throughout: whoever writes first and then looks is
+// seen, or sees.
 #pragma once
 
 #include <atomic>
@@ -56,7 +59,9 @@ struct SlotWord {
                                       std::uint64_t worker = 0) noexcept {
     return ticket << 16 | worker << 4 | static_cast<std::uint64_t>(phase);
   }
-  static constexpr Phase phase(std::uint64_t word) noexcept { return static_cast<Phase>(word & 15); }
+  static constexpr Phase phase(std::uint64_t word) noexcept {
+    return static_cast<Phase>(word & 15);
+  }
   static constexpr std::uint32_t worker(std::uint64_t word) noexcept {
     return static_cast<std::uint32_t>(word >> 4 & 0xfff);
   }
@@ -85,6 +90,7 @@ struct alignas(64) WorkerCell {
   std::atomic<std::uint32_t> wake;    // slept on
   std::atomic<std::uint32_t> failed;  // 1: the initializer threw, `text` says what
   std::atomic<std::uint32_t> left;    // 1: it went by itself, between two tasks
+  std::atomic<std::int32_t> pid;      // 0: not started yet
   char text[512];
 };
 
@@ -171,8 +177,7 @@ class TaskTable {
     // What is large, or lies far out, goes back to the machine; the rest stays warm.
     if (size >= large || first + count > warm_units)
       posix::release_memory(file_.get(), base_ + first * unit_size, count * unit_size);
-    for (std::size_t i = 0; i < count; ++i)
-      owners_[first + i].store(0, std::memory_order_release);
+    for (std::size_t i = 0; i < count; ++i) owners_[first + i].store(0, std::memory_order_release);
     lower_hint(first);
   }
 
@@ -199,7 +204,6 @@ class TaskTable {
 
   /// Wakes a sleeping worker unless one is being woken. After publishing work.
   void notify() noexcept {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
     while (shared_->waking.load() == 0) {
       const auto worker = find_sleeper();
       if (!worker) return;
@@ -230,8 +234,8 @@ class TaskTable {
   /// Takes the next task; null if there is none. `worker` is the taker.
   Slot* take(std::uint32_t worker) noexcept {
     for (;;) {
-      std::uint64_t ticket = shared_->cursor.load(std::memory_order_acquire);
-      const std::uint64_t entry = ring_entry(ticket).load(std::memory_order_acquire);
+      std::uint64_t ticket = shared_->cursor.load();
+      const std::uint64_t entry = ring_entry(ticket).load();
       if (entry >> 16 < ticket) return nullptr;
       if (entry >> 16 == ticket) {
         Slot& slot = slots_[entry & 0xffff];
@@ -247,23 +251,20 @@ class TaskTable {
   }
 
   bool work_waits() const noexcept {
-    const std::uint64_t ticket = shared_->cursor.load(std::memory_order_seq_cst);
-    return ring_entry(ticket).load(std::memory_order_seq_cst) >> 16 >= ticket;
+    const std::uint64_t ticket = shared_->cursor.load();
+    return ring_entry(ticket).load() >> 16 >= ticket;
   }
 
   /// Sleeps until there may be work, or the pool stops.
   void sleep(std::uint32_t worker) noexcept {
     const std::uint32_t before = cells_[worker].wake.load();
     sleeper_word(worker).fetch_or(sleeper_bit(worker));
-    std::atomic_thread_fence(std::memory_order_seq_cst);
     if (!work_waits() && shared_->stop.load() == 0)
       posix::futex_wait(cells_[worker].wake, before, posix::Deadline{forever},
                         posix::Scope::process_shared);
     sleeper_word(worker).fetch_and(~sleeper_bit(worker));
     std::uint32_t named = worker + 1;  // if it was notified, the next wake may be sent
     shared_->waking.compare_exchange_strong(named, 0);
-    // Pairs with the fence of notify(): either that sees the name gone, or take() sees the work.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
   }
 
   /// The result is in the slot: tells the pool.
@@ -271,9 +272,7 @@ class TaskTable {
     slot.word.store(SlotWord::make(ticket, Phase::done, worker), std::memory_order_release);
     const auto index = static_cast<std::size_t>(&slot - slots_);
     shared_->done[index / 64].fetch_or(std::uint64_t{1} << index % 64);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (shared_->collector_asleep.load(std::memory_order_relaxed) != 0 &&
-        shared_->collector_asleep.exchange(0) != 0)
+    if (shared_->collector_asleep.load() != 0 && shared_->collector_asleep.exchange(0) != 0)
       done_event_.set();
   }
 
@@ -353,6 +352,7 @@ class TaskWorker {
   TaskWorker(TaskTable& table, std::uint32_t worker) noexcept : table_{table}, worker_{worker} {}
 
   bool run(const Function<void()>& initializer, std::uint32_t max_tasks) noexcept {
+    table_.cell(worker_).pid.store(posix::this_pid());
     if (!initialize(initializer)) return false;
     for (std::uint32_t done = 0; max_tasks == 0 || done < max_tasks; ++done) {
       Slot* const slot = wait_for_task();

@@ -14,8 +14,8 @@ class AsyncResult {
  public:
   explicit AsyncResult(futures::Future<T> future) noexcept : future_{std::move(future)} {}
 
-  /// Waits for the result. Throws what the call threw, multiprocessing::TimeoutError when time is up
-  /// first, and futures::CancelledError or futures::BrokenProcessPool if the pool was terminated
+  /// Waits for the result. Throws what the call threw, multiprocessing::TimeoutError when time is
+  /// up first, and futures::CancelledError or futures::BrokenProcessPool if the pool was terminated
   /// before it could be had (Python's never returns then).
   T get(Timeout timeout = forever) const& {
     expect(timeout);

@@ -30,8 +30,8 @@ struct PoolOptions {
   std::optional<int> maxtasksperchild = {};
 };
 
-/// What to call with the result of an asynchronous call, or with its std::exception_ptr. They run in
-/// a thread of the pool's, so they must be quick. Made by callbacks().
+/// What to call with the result of an asynchronous call, or with its std::exception_ptr. They run
+/// in a thread of the pool's, so they must be quick. Made by callbacks().
 template <class Ok, class Error>
 struct Callbacks {
   Ok ok;
@@ -48,6 +48,14 @@ Callbacks<Ok, Error> callbacks(Ok ok, Error error = {}) {
 
 template <class Value>
 class PoolResults;
+
+/// Waits for the result of a future that nobody else will ask, and moves it out. Throws what the
+/// call threw.
+template <class T>
+T take_result(const futures::Future<T>& future) {
+  static_cast<void>(future.result());
+  return std::move(static_cast<futures::FutureState<T>&>(*future.state()).value());
+}
 
 /// All functions may be called from several threads at once. Calls after close() or terminate()
 /// throw std::invalid_argument. The destructor is close() and join(); terminate() and join() while
@@ -72,19 +80,19 @@ class Pool {
 
   /// `f(args...)` in a worker; waits for it. Throws what it threw.
   template <class F, class... Args>
-    requires futures::RemotelyInvocable<F, Args...>
+  requires futures::RemotelyInvocable<F, Args...>
   auto apply(F&& f, Args&&... args) {
     return submit(std::forward<F>(f), std::forward<Args>(args)...).result();
   }
 
   /// The same without waiting.
   template <class F, class... Args>
-    requires futures::RemotelyInvocable<F, Args...>
+  requires futures::RemotelyInvocable<F, Args...>
   auto apply_async(F&& f, Args&&... args) {
     return AsyncResult{submit(std::forward<F>(f), std::forward<Args>(args)...)};
   }
   template <class Ok, class Error, class F, class... Args>
-    requires futures::RemotelyInvocable<F, Args...>
+  requires futures::RemotelyInvocable<F, Args...>
   auto apply_async(Callbacks<Ok, Error> callbacks, F&& f, Args&&... args) {
     auto future = submit(std::forward<F>(f), std::forward<Args>(args)...);
     call_back(future, std::move(callbacks));
@@ -93,36 +101,36 @@ class Pool {
 
   /// The results in the order of the elements, when all are there. Throws the first failure then.
   template <class F, class Range>
-    requires futures::RemotelyInvocable<F, futures::Element<Range>>
+  requires futures::RemotelyInvocable<F, futures::Element<Range>>
   auto map(F f, Range&& range, std::optional<std::size_t> chunksize = {}) {
-    return map_async(std::move(f), std::forward<Range>(range), chunksize).get();
+    return take_result(gather(std::move(f), calls(std::forward<Range>(range)), chunksize));
   }
   template <class F, class Range>
-    requires futures::RemotelyInvocable<F, futures::Element<Range>>
+  requires futures::RemotelyInvocable<F, futures::Element<Range>>
   auto map_async(F f, Range&& range, std::optional<std::size_t> chunksize = {}) {
-    return gather(std::move(f), calls(std::forward<Range>(range)), chunksize);
+    return AsyncResult{gather(std::move(f), calls(std::forward<Range>(range)), chunksize)};
   }
 
   /// map() of a range of tuples, whose parts are the arguments.
   template <class F, class Range>
   auto starmap(F f, Range&& range, std::optional<std::size_t> chunksize = {}) {
-    return starmap_async(std::move(f), std::forward<Range>(range), chunksize).get();
+    return take_result(gather(std::move(f), star_calls(std::forward<Range>(range)), chunksize));
   }
   template <class F, class Range>
   auto starmap_async(F f, Range&& range, std::optional<std::size_t> chunksize = {}) {
-    return gather(std::move(f), star_calls(std::forward<Range>(range)), chunksize);
+    return AsyncResult{gather(std::move(f), star_calls(std::forward<Range>(range)), chunksize)};
   }
 
   /// A range of the results in the order of the elements, each as soon as it is there. All
   /// elements are taken now.
   template <class F, class Range>
-    requires futures::RemotelyInvocable<F, futures::Element<Range>>
+  requires futures::RemotelyInvocable<F, futures::Element<Range>>
   auto imap(F f, Range&& range, std::size_t chunksize = 1) {
     return results(std::move(f), calls(std::forward<Range>(range)), chunksize, true);
   }
   /// The same in the order in which they are done.
   template <class F, class Range>
-    requires futures::RemotelyInvocable<F, futures::Element<Range>>
+  requires futures::RemotelyInvocable<F, futures::Element<Range>>
   auto imap_unordered(F f, Range&& range, std::size_t chunksize = 1) {
     return results(std::move(f), calls(std::forward<Range>(range)), chunksize, false);
   }
@@ -133,7 +141,8 @@ class Pool {
   /// Ends the workers now, by SIGTERM. Calls that have no result yet fail. Does not wait.
   void terminate() { executor_.terminate_workers(); }
 
-  /// Waits until the workers have ended. Throws std::invalid_argument before close() or terminate().
+  /// Waits until the workers have ended. Throws std::invalid_argument before close() or
+  /// terminate().
   void join();
 
  private:
@@ -181,16 +190,16 @@ class Pool {
 };
 
 /// The results of imap() and imap_unordered(): a range to go through once, by one thread. Dropped
-/// before its first result was asked for, it cancels nothing: the calls are made. After that, its end
-/// cancels those that have not started.
+/// before its first result was asked for, it cancels nothing: the calls are made. After that, its
+/// end cancels those that have not started.
 template <class Value>
 class PoolResults {
  public:
   using Chunk = futures::ChunkResult<Value>;
 
-  /// The next result. Throws what its call threw, or what became of its worker (the one after it can
-  /// still be had), multiprocessing::TimeoutError when it is not there in time (it can be asked for
-  /// again), and std::out_of_range when there are no more.
+  /// The next result. Throws what its call threw, or what became of its worker (the one after it
+  /// can still be had), multiprocessing::TimeoutError when it is not there in time (it can be asked
+  /// for again), and std::out_of_range when there are no more.
   Value next(Timeout timeout = forever);
 
   class iterator {
@@ -280,13 +289,6 @@ void Pool::call_back(const futures::Future<T>& future, Callbacks<Ok, Error> call
   });
 }
 
-/// The result of a future that is done and that nobody else knows; throws if it has none.
-template <class Chunk>
-Chunk take_result(const futures::Future<Chunk>& future) {
-  future.result();
-  return std::move(static_cast<futures::FutureState<Chunk>&>(*future.state()).value());
-}
-
 template <class F, class Call>
 auto Pool::submit_chunks(const F& f, std::vector<Call> calls, std::size_t chunksize) {
   check_open();
@@ -356,15 +358,14 @@ template <class F, class Call>
 auto Pool::gather(F f, std::vector<Call> calls, std::optional<std::size_t> chunksize) {
   const std::size_t count = calls.size();
   const std::size_t shares = 4 * executor_.max_workers();
-  auto chunks = submit_chunks(std::decay_t<F>{std::move(f)}, std::move(calls),
-                              chunksize.value_or(count / shares + (count % shares != 0) +
-                                                 (count == 0)));
+  auto chunks =
+      submit_chunks(std::decay_t<F>{std::move(f)}, std::move(calls),
+                    chunksize.value_or(count / shares + (count % shares != 0) + (count == 0)));
   using Chunk = typename decltype(chunks)::value_type::value_type;
   using Value = typename decltype(Chunk::values)::value_type::value_type;
-  const auto gathered =
-      posix::make_ref<GatheredChunks<Chunk, Value>>(std::move(chunks), count);
+  const auto gathered = posix::make_ref<GatheredChunks<Chunk, Value>>(std::move(chunks), count);
   gathered->start();
-  return AsyncResult{gathered->result()};
+  return gathered->result();
 }
 
 template <class F, class Call>

@@ -166,8 +166,8 @@ std::optional<Process> parent_process();
 /// What a process is to the one that looks at it.
 enum class Kinship { child, self, parent };
 
-/// Guards what may change in every ProcessState: one lock for all, so that a fork can hold it, and no
-/// child meets it in the hands of a thread that it has not got.
+/// Guards what may change in every ProcessState: one lock for all, so that a fork can hold it, and
+/// no child meets it in the hands of a thread that it has not got.
 class ProcessStateLock {
  public:
   static posix::Mutex& mutex() {

@@ -10,9 +10,9 @@
 // seen a record there, and reads the pipe once more: what a producer sent before that record must
 // not come after it. A bounded queue is the ring alone, which counts its records exactly.
 //
-// Who must wait takes a seat, a robust mutex: one waiter polls, the others queue up behind it in the
-// kernel. If it is killed, the next one gets the seat and looks for itself, so no wake-up is lost.
-// (If it is stopped, those behind it wait with it; a get() that finds an item needs no seat.)
+// Who must wait takes a seat, a robust mutex: one waiter polls, the others queue up behind it in
+// the kernel. If it is killed, the next one gets the seat and looks for itself, so no wake-up is
+// lost. (If it is stopped, those behind it wait with it; a get() that finds an item needs no seat.)
 #pragma once
 
 #include <sys/epoll.h>
@@ -218,14 +218,13 @@ class QueueCore final : public posix::RefCounted {
         woken, [&] { return read_pipe(message); },
         [&](const std::byte* data, std::size_t size) { message.assign(data, size); });
   }
-  bool read_pipe(Message& message) {
-    return pipe_.read && message.read_packet(pipe_.read.get());
-  }
+  bool read_pipe(Message& message) { return pipe_.read && message.read_packet(pipe_.read.get()); }
 
   void wait_for_item(Message& message, const posix::Deadline& deadline) {
     if (deadline.expired()) {
       // After a death the event may be readable with nothing there: the look clears it.
-      if (!posix::wait_readable(ring_.items_fd(), deadline) && !is_shut_down()) throw queue::Empty{};
+      if (!posix::wait_readable(ring_.items_fd(), deadline) && !is_shut_down())
+        throw queue::Empty{};
       return get_last(message);
     }
     const Seat seat{shared_.getters_seat, deadline};
@@ -273,8 +272,8 @@ class QueueCore final : public posix::RefCounted {
     posix::check(::ioctl(pipe_.read.get(), FIONREAD, &bytes), "look into a queue");
     if (bytes == 0) return 0;
     auto copy = posix::make_pipe(O_NONBLOCK | O_DIRECT);
-    posix::try_set_pipe_size(copy.write.get(),
-                             posix::check(::fcntl(pipe_.read.get(), F_GETPIPE_SZ), "look into a queue"));
+    posix::try_set_pipe_size(copy.write.get(), posix::check(::fcntl(pipe_.read.get(), F_GETPIPE_SZ),
+                                                            "look into a queue"));
     const ssize_t copied = posix::retry_on_eintr([&] {
       return ::tee(pipe_.read.get(), copy.write.get(), std::size_t{1} << 30, SPLICE_F_NONBLOCK);
     });
@@ -290,7 +289,8 @@ class QueueCore final : public posix::RefCounted {
 
   // How many packets a pipe holds: one a page.
   static std::uint64_t slots(int pipe) {
-    return static_cast<std::uint64_t>(posix::check(::fcntl(pipe, F_GETPIPE_SZ), "look into a pipe")) /
+    return static_cast<std::uint64_t>(
+               posix::check(::fcntl(pipe, F_GETPIPE_SZ), "look into a pipe")) /
            static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   }
 

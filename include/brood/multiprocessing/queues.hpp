@@ -23,7 +23,6 @@
 #pragma once
 
 #include <cstdint>
-#include <iterator>
 #include <optional>
 #include <vector>
 
@@ -162,9 +161,11 @@ class Queue {
   using hashed_by_identity = void;
   const void* identity() const noexcept { return state_.get(); }
 
+  /// The queue of bytes below, for those who build on it.
+  QueueCore& core() const noexcept { return state_->core; }
+
  protected:
-  Queue(QueueOptions options, bool joinable)
-      : state_{posix::make_ref<State>(options, joinable)} {}
+  Queue(QueueOptions options, bool joinable) : state_{posix::make_ref<State>(options, joinable)} {}
 
   QueueCore& open_core(const char* attempt) const {
     if (state_->closed_in.load(std::memory_order_relaxed) == posix::this_pid())
@@ -174,7 +175,8 @@ class Queue {
 
  private:
   struct State final : posix::RefCounted {
-    State(QueueOptions options, bool joinable) : core{options.maxsize, options.transport, joinable} {}
+    State(QueueOptions options, bool joinable)
+        : core{options.maxsize, options.transport, joinable} {}
     QueueCore core;
     std::atomic<pid_t> closed_in{0};  // a fork starts with it open
   };

@@ -7,10 +7,9 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include <iostream>
-
 #include "error.hpp"
 #include "fd.hpp"
+#include "iostreams.hpp"
 #include "this_process.hpp"
 
 namespace brood::posix {
@@ -19,9 +18,7 @@ namespace brood::posix {
 /// _exit does not lose it.
 inline void flush_output() noexcept {
   try {
-    std::cout.flush();
-    std::cerr.flush();
-    std::clog.flush();
+    flush_iostreams();
   } catch (...) {  // the program asked its streams to throw; the flush is still best effort
   }
   // fflush(nullptr) takes the lock of every stream, also of a stdin that another thread is blocked
@@ -64,9 +61,10 @@ inline void detach_stdin() {
   ::open("/dev/null", O_RDONLY);
   ::__fpurge(stdin);
   ::clearerr(stdin);
-  // Has a buffer of its own after sync_with_stdio(false).
-  if (auto* const buffer = std::cin.rdbuf())
-    for (auto left = buffer->in_avail(); left > 0; --left) buffer->sbumpc();
+  try {
+    drain_iostreams_input();
+  } catch (...) {  // the program asked for exceptions at the end of input
+  }
 }
 
 }  // namespace brood::posix

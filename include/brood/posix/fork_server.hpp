@@ -8,9 +8,9 @@
 //
 // The server is the workers' parent: it reaps them and reports, and a signal it passes on can't
 // reach a stranger. It ends when it is told to or when the program dies. Each of the two polls a
-// pidfd of the other: a socket's end would be kept open by any process the program forks. Workers are
-// killed by the kernel when the server ends (PR_SET_PDEATHSIG; the server has one thread, so that
-// fires at its end only).
+// pidfd of the other: a socket's end would be kept open by any process the program forks. Workers
+// are killed by the kernel when the server ends (PR_SET_PDEATHSIG; the server has one thread, so
+// that fires at its end only).
 #pragma once
 
 #include <sys/prctl.h>
@@ -37,9 +37,9 @@ class ForkServer {
   /// What the server reports.
   struct Report {
     Kind kind;
-    std::uint32_t worker;       // the index that was asked for
+    std::uint32_t worker;  // the index that was asked for
     std::int32_t pid;
-    std::int32_t detail;        // ended: the returncode (-N: killed by signal N); not_started: errno
+    std::int32_t detail;  // ended: the returncode (-N: killed by signal N); not_started: errno
     std::uint64_t max_rss_bytes;
   };
 
@@ -98,8 +98,8 @@ class ForkServer {
   /// The next Report if one is there; `gone` is set when none will ever come again.
   std::optional<Report> receive(bool& gone) {
     Report report;
-    const ssize_t length = retry_on_eintr(
-        [&] { return ::recv(socket_.get(), &report, sizeof report, MSG_DONTWAIT); });
+    const ssize_t length =
+        retry_on_eintr([&] { return ::recv(socket_.get(), &report, sizeof report, MSG_DONTWAIT); });
     if (length == sizeof report) return report;
     gone = length == 0 || (length < 0 && errno != EAGAIN);
     return std::nullopt;
@@ -183,17 +183,16 @@ class ForkServer {
       // Reports never block: the program may be blocked in sending an order.
       send_reports();
       const short wanted = reports_.empty() ? POLLIN : POLLIN | POLLOUT;
-      pollfd entries[] = {{socket_.get(), wanted, 0},
-                          {signals_.get(), POLLIN, 0},
-                          {program_.get(), POLLIN, 0}};
+      pollfd entries[] = {
+          {socket_.get(), wanted, 0}, {signals_.get(), POLLIN, 0}, {program_.get(), POLLIN, 0}};
       poll_until(entries, 3, Deadline{forever});
       if (entries[2].revents != 0) return false;
       if (entries[1].revents != 0) reap();
       return (entries[0].revents & ~POLLOUT) == 0 || obey();
     }
 
-    // All orders that are there, before their reports are sent: so many workers are started with few
-    // switches between the two processes.
+    // All orders that are there, before their reports are sent: so many workers are started with
+    // few switches between the two processes.
     bool obey() {
       for (;;) {
         Order order;

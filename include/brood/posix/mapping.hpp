@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <cstddef>
 #include <utility>
@@ -42,9 +43,14 @@ class Mapping {
   std::size_t size_ = 0;
 };
 
-/// Memory without a name in any file system, of `size` bytes of which none is taken yet.
+/// Memory without a name in any file system, of `size` bytes of which none is taken yet. Throws
+/// os::OSError.
 inline unique_fd make_memory_file(const char* label, std::size_t size) {
   unique_fd fd{check(::memfd_create(label, MFD_CLOEXEC), "memfd_create")};
+  // A limit on the size of files holds here too, and ftruncate() beyond it raises SIGXFSZ.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)
+    throw_os_error(EFBIG, "give shared memory its size");
   check(::ftruncate(fd.get(), static_cast<off_t>(size)), "give shared memory its size");
   return fd;
 }

@@ -5,9 +5,11 @@
 #include <sys/types.h>
 
 #include <cstring>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "../function.hpp"
@@ -18,11 +20,55 @@
 
 namespace brood::posix {
 
+/// A growing list of texts that ends with a null pointer, as exec wants them. (As a std::vector it
+/// would be the dearest single thing to compile in this header.)
+class PointerList {
+ public:
+  PointerList() noexcept = default;
+  PointerList(std::initializer_list<const char*> texts) {
+    for (const char* const text : texts) push_back(text);
+  }
+  PointerList(PointerList&& other) noexcept { swap(other); }
+  PointerList& operator=(PointerList&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~PointerList() { delete[] texts_; }
+
+  void push_back(const char* text) {
+    if (size_ + 1 >= capacity_) {
+      const std::size_t larger = capacity_ == 0 ? 16 : 2 * capacity_;
+      const char** const moved = new const char*[larger];
+      for (std::size_t i = 0; i < size_; ++i) moved[i] = texts_[i];
+      delete[] texts_;
+      texts_ = moved;
+      capacity_ = larger;
+    }
+    texts_[size_++] = text;
+    texts_[size_] = nullptr;
+  }
+  char* const* data() const noexcept {
+    return const_cast<char* const*>(texts_ == nullptr ? &end_ : texts_);
+  }
+
+ private:
+  void swap(PointerList& other) noexcept {
+    std::swap(texts_, other.texts_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
+  }
+
+  const char* const end_ = nullptr;  // the list as long as nothing was put in
+  const char** texts_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+};
+
 /// Refers to its texts and lists, which must outlive the call.
 struct SpawnRequest {
-  std::vector<const char*> argv;         // ends with a null pointer
-  std::vector<const char*> environment;  // "NAME=value", ends with a null pointer; empty: ::environ
-  std::string executable;                // looked up in PATH unless it has a '/'
+  PointerList argv;
+  const PointerList* environment = nullptr;  // "NAME=value"; null: ::environ
+  std::string executable;                    // looked up in PATH unless it has a '/'
   int stdio[3] = {-1, -1, -1};  // what the child has as 0, 1 and 2; -1: the same as the caller
   bool close_fds = true;        // all from 3 on but pass_fds
   const std::vector<int>* pass_fds = nullptr;  // kept open under their numbers
@@ -115,10 +161,9 @@ inline PreparedSpawn::PreparedSpawn(const SpawnRequest& request) {
   if (report.write.get() < 3) report.write = duplicate(report.write.get(), 3);
   plan.report_fd = report.write.get();
 
-  plan.argv = const_cast<char* const*>(request.argv.data());
-  plan.inherits_environment = request.environment.empty();
-  plan.envp =
-      plan.inherits_environment ? ::environ : const_cast<char* const*>(request.environment.data());
+  plan.argv = request.argv.data();
+  plan.inherits_environment = request.environment == nullptr;
+  plan.envp = plan.inherits_environment ? ::environ : request.environment->data();
   candidates_ = exec_candidates(request.executable, plan.envp);
   plan.candidates = candidates_.c_str();
 

@@ -81,7 +81,7 @@ class Pipeline {
     for (const Command& command : commands_) {
       posix::PipeEnds link;
       posix::unique_fd last;
-      if (&command != &commands_.back()) {
+      if (&command != commands_.data() + commands_.size() - 1) {
         link = posix::make_pipe();
         options_.out = link.write.get();
       } else if (out.is(PIPE) || out.kind() == Stdio::Kind::sink) {

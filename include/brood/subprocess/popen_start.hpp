@@ -61,6 +61,8 @@ class Start {
   const Options& options_;
   posix::SpawnRequest request_;
   std::string environment_;
+  posix::PointerList pointers_;
+  posix::PointerList marked_pointers_;
   std::string marked_variable_;
   std::string mark_;
   posix::unique_fd ours_[3];
@@ -133,7 +135,6 @@ inline void Start::fill_request(const Command& command) {
     request_.argv.push_back("-c");
   }
   for (const std::string& argument : args) request_.argv.push_back(argument.c_str());
-  request_.argv.push_back(nullptr);
   if (options_.env) fill_environment(*options_.env);
   if (options_.kill_tree) mark_environment();
   request_.close_fds = options_.close_fds || !options_.pass_fds.empty();
@@ -159,8 +160,8 @@ inline void Start::fill_environment(const os::Environment& variables) {
     environment_ += '\0';
   }
   for (std::size_t at = 0; at < environment_.size(); at = environment_.find('\0', at) + 1)
-    request_.environment.push_back(environment_.c_str() + at);
-  request_.environment.push_back(nullptr);
+    pointers_.push_back(environment_.c_str() + at);
+  request_.environment = &pointers_;
 }
 
 // Adds a variable that the child's descendants will have too, behind what a tree around this one
@@ -173,22 +174,16 @@ inline void Start::mark_environment() {
           std::to_string(now.tv_nsec) + "-" +
           std::to_string(__atomic_fetch_add(&count, 1, __ATOMIC_RELAXED)) + ":";
   marked_variable_ = "BROOD_TREE=" + mark_;
-  std::vector<const char*>& environment = request_.environment;
-  if (environment.empty())
-    for (char** variable = ::environ; variable != nullptr && *variable != nullptr; ++variable)
-      environment.push_back(*variable);
-  else
-    environment.pop_back();
-  std::size_t kept = 0;
-  for (const char* const variable : environment) {
-    if (std::strncmp(variable, "BROOD_TREE=", 11) == 0)
-      marked_variable_ += variable + 11;
+  // In a second list, since the first is read meanwhile.
+  for (char* const* variable = request_.environment == nullptr ? ::environ : pointers_.data();
+       variable != nullptr && *variable != nullptr; ++variable) {
+    if (std::strncmp(*variable, "BROOD_TREE=", 11) == 0)
+      marked_variable_ += *variable + 11;
     else
-      environment[kept++] = variable;
+      marked_pointers_.push_back(*variable);
   }
-  while (environment.size() > kept) environment.pop_back();
-  environment.push_back(marked_variable_.c_str());
-  environment.push_back(nullptr);
+  marked_pointers_.push_back(marked_variable_.c_str());
+  request_.environment = &marked_pointers_;
 }
 
 inline void Start::redirect(int target, const Stdio& stdio, const char* field) {

@@ -84,9 +84,8 @@ class Ledger {
     if (static_cast<pid_t>(cached >> 32) == posix::this_pid())
       return words_.rows[cached & 0xffffffff];
     const std::size_t index = claim_row();
-    cached_row_.store(
-        std::uint64_t{static_cast<std::uint32_t>(posix::this_pid())} << 32 | index,
-        std::memory_order_relaxed);
+    cached_row_.store(std::uint64_t{static_cast<std::uint32_t>(posix::this_pid())} << 32 | index,
+                      std::memory_order_relaxed);
     return words_.rows[index];
   }
 
@@ -151,7 +150,8 @@ class Ledger {
       std::vector<posix::unique_fd> owners;
       const Outlook outlook = look(owners, queue_empty);
       if (outlook.all_done) return true;
-      if (outlook.dead_claims > 0 && outlook.nobody_is_at_it) stuck(outlook.dead, outlook.dead_claims);
+      if (outlook.dead_claims > 0 && outlook.nobody_is_at_it)
+        stuck(outlook.dead, outlook.dead_claims);
       if (outlook.look_again) continue;
       std::vector<pollfd> entries;
       entries.push_back({settled_.get(), POLLIN, 0});

@@ -72,7 +72,7 @@ struct RingControl {
   // cleared with both locks held.
   alignas(64) std::atomic<std::uint32_t> items_signalled;
   std::atomic<std::uint32_t> room_signalled;
-  std::atomic<std::uint32_t> units_leaked;  // somebody died between two steps: sweep when empty
+  std::atomic<std::uint32_t> units_leaked;   // somebody died between two steps: sweep when empty
   std::atomic<std::uint32_t> units_touched;  // all above were never used; under `producers`
   // 0: free, 1: in use; bit 1: has memory. Taken under `producers`, freed under `consumers`.
   std::atomic<std::uint8_t> units[max_units];
@@ -207,9 +207,7 @@ class RingMemory {
   SegmentHeader& segment(std::size_t unit) const noexcept {
     return *reinterpret_cast<SegmentHeader*>(mapping_.data() + file_offset(unit));
   }
-  std::size_t segment_units(std::size_t unit) const noexcept {
-    return segment(unit).units;
-  }
+  std::size_t segment_units(std::size_t unit) const noexcept { return segment(unit).units; }
   std::size_t segment_size(std::size_t unit) const noexcept {
     return static_cast<std::size_t>(segment(unit).size);
   }

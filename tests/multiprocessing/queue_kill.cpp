@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+//
+// Producers and consumers are killed at random moments, again and again. However they die: an item
+// whose put has returned arrives at most once, whole and in its producer's order; all arrive but at
+// most one for each killed consumer; nobody else is stuck; and the memory is given back.
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+#include <brood/multiprocessing/process.hpp>
+#include <brood/multiprocessing/queues.hpp>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/leaks.hpp"
+#include "support/programs.hpp"
+
+namespace mp = brood::multiprocessing;
+using namespace std::chrono_literals;
+using mp::Transport;
+using support::Shared;
+
+namespace {
+
+struct Item {
+  int producer;
+  int number;
+  std::string text;  // its length and letters follow from the numbers
+};
+
+std::string text_of(int producer, int number) {
+  const unsigned mixed =
+      static_cast<unsigned>(producer) * 2654435761u + static_cast<unsigned>(number) * 40503u;
+  std::size_t size = mixed % 200;
+  if (mixed % 11 == 0) size = 4000 + mixed % 200;  // on either side of the largest packet
+  if (mixed % 97 == 0) size = 100'000;
+  return std::string(size, static_cast<char>('a' + mixed % 26));
+}
+
+constexpr int most_producers = 4000;
+constexpr int most_each = 400;
+constexpr int most_items = most_producers * most_each;
+
+// What came of it, in memory that outlives all who write there.
+struct Record {
+  std::atomic<int> put[most_producers];        // puts that have returned: the numbers below this
+  std::atomic<unsigned char> got[most_items];  // how often
+  std::atomic<int> wrong;                      // torn, or out of order
+};
+
+struct Storm {
+  mp::QueueOptions options;
+  std::chrono::milliseconds length;
+  unsigned seed;
+};
+
+template <template <class> class Queue>
+void rage(const Storm& storm) {
+  const support::LeakCheck nothing_left;
+  const auto record_memory = std::make_unique<Shared<Record>>();
+  Record& record = **record_memory;
+  std::mt19937 random{storm.seed};
+  INFO("seed " << storm.seed);
+  const Queue<Item> q(storm.options);
+  const auto memory = [&q] {
+    struct stat file {};
+    ::fstat(q.core().ring().memory().file(), &file);
+    return static_cast<std::size_t>(file.st_blocks) * 512;
+  };
+  const std::size_t baseline = memory();
+
+  constexpr bool joinable = requires { q.task_done(); };
+  int producers = 0, killed_consumers = 0;
+  const auto producer = [&] {
+    const int id = producers++;
+    mp::Process process([&record, q, id] {
+      ::alarm(60);
+      for (int i = 0; i < most_each; ++i) {
+        q.put({id, i, text_of(id, i)});
+        record.put[id] = i + 1;
+      }
+    });
+    process.start();
+    return process;
+  };
+  const auto consumer = [&] {
+    mp::Process process([&record, q] {
+      ::alarm(60);
+      std::vector<int> last(most_producers, -1);
+      for (const Item& item : q) {
+        const auto place = static_cast<std::size_t>(item.producer * most_each + item.number);
+        int& before = last[static_cast<std::size_t>(item.producer)];
+        if (item.number <= before || item.text != text_of(item.producer, item.number))
+          ++record.wrong;
+        before = item.number;
+        ++record.got[place];
+        if constexpr (requires { q.task_done(); }) q.task_done();
+      }
+    });
+    process.start();
+    return process;
+  };
+
+  std::vector<mp::Process> putting, getting;
+  for (int i = 0; i < 3; ++i) {
+    putting.push_back(producer());
+    getting.push_back(consumer());
+  }
+  const auto end = std::chrono::steady_clock::now() + storm.length;
+  while (std::chrono::steady_clock::now() < end && producers < most_producers - 3) {
+    const timespec pause{0, static_cast<long>(random() % 3'000'000)};
+    ::nanosleep(&pause, nullptr);
+    const std::size_t which = random() % 3;
+    if (random() % 2 == 0) {
+      putting[which].kill();
+      putting[which].join();
+      putting[which] = producer();
+    } else {
+      getting[which].kill();
+      getting[which].join();
+      ++killed_consumers;
+      getting[which] = consumer();
+    }
+    for (auto& process : putting)  // those that have put all are replaced too
+      if (!process.is_alive()) process = producer();
+  }
+  for (const auto& process : putting) CHECK(process.join(40s));
+  bool all_settled = true;
+  if constexpr (joinable) {
+    // The dead owe at most an item each: settled here, and then the queue is done.
+    for (int i = 0; i <= killed_consumers; ++i) {
+      try {
+        all_settled = q.join(40s);
+        break;
+      } catch (const mp::ProcessError&) {
+        q.task_done();
+      }
+    }
+  }
+  CHECK(all_settled);
+  q.shutdown();
+  for (const auto& process : getting) {
+    CHECK(process.join(40s));
+    CHECK(process.exitcode() == 0);
+  }
+  CHECK(q.empty());
+  CHECK(q.qsize() == 0);
+  CHECK_FALSE(q.try_get());
+
+  int lost = 0, twice = 0, arrived = 0;
+  for (int id = 0; id < producers; ++id)
+    for (int i = 0; i < most_each; ++i) {
+      const int times = record.got[id * most_each + i];
+      arrived += times;
+      twice += times > 1;
+      lost += times == 0 && i < record.put[id];
+    }
+  INFO(producers << " producers, " << killed_consumers << " killed consumers, " << arrived
+                 << " items arrived, " << lost << " lost");
+  CHECK(arrived > 0);
+  CHECK(killed_consumers > 0);
+  CHECK(record.wrong == 0);
+  CHECK(twice == 0);
+  CHECK(lost <= killed_consumers);
+  using Memory = brood::sync::RingMemory;
+  CHECK(memory() <= baseline + (Memory::warm_units + 1) * Memory::unit_size);
+}
+
+unsigned seed() {
+  const char* const given = std::getenv("BROOD_TEST_SEED");
+  return given != nullptr ? static_cast<unsigned>(std::atoi(given)) : 20250607u;
+}
+
+}  // namespace
+
+TEST_CASE("a queue outlives the kills of its users") {
+  const auto options = GENERATE(mp::QueueOptions{.transport = Transport::pipe},
+                                mp::QueueOptions{.transport = Transport::shared_memory},
+                                mp::QueueOptions{.maxsize = 20});
+  rage<mp::Queue>({options, 800ms, seed()});
+}
+
+TEST_CASE("a joinable queue outlives the kills of its users") {
+  const auto options =
+      GENERATE(mp::QueueOptions{.transport = Transport::pipe}, mp::QueueOptions{.maxsize = 20});
+  rage<mp::JoinableQueue>({options, 800ms, seed()});
+}
+
+TEST_CASE("queues outlive the kills of their users for long", "[soak]") {
+  const auto options = GENERATE(mp::QueueOptions{.transport = Transport::pipe},
+                                mp::QueueOptions{.transport = Transport::shared_memory},
+                                mp::QueueOptions{.maxsize = 20}, mp::QueueOptions{.maxsize = 1});
+  for (unsigned round = 0; round < 6; ++round) {
+    rage<mp::Queue>({options, 2s, seed() + round});
+    rage<mp::JoinableQueue>({options, 2s, seed() + 100 + round});
+  }
+}
