@@ -502,6 +502,13 @@ class ProcessPoolCore final : public posix::RefCounted {
         table_.wake_all();
         return false;
       }
+      if (shut_down_ && first_ == nullptr && !draining_) {
+        // Nothing more will be published: whoever finds nothing to take may leave, while the others
+        // are still at work.
+        draining_ = true;
+        table_.shared().stop.store(1);
+        table_.wake_all();
+      }
     }
     if (news) return true;
     table_.shared().collector_asleep.store(1);
@@ -705,6 +712,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   bool collecting_ = false;  // the collector was started
   bool shut_down_ = false;
   bool replace_ = true;  // workers that end
+  bool draining_ = false;
   bool stopping_ = false;
   bool server_gone_ = false;
   bool finished_ = false;

@@ -104,7 +104,7 @@ class TaskTable {
   struct Shared {
     alignas(64) std::atomic<std::uint64_t> cursor;  // the next ticket to be taken
     alignas(64) std::atomic<std::uint32_t> waking;
-    std::atomic<std::uint32_t> stop;
+    std::atomic<std::uint32_t> stop;  // a worker that finds nothing to take leaves
     std::atomic<std::uint64_t> sleepers[(max_workers + 63) / 64];
     alignas(64) std::atomic<std::uint32_t> collector_asleep;
     alignas(64) std::atomic<std::uint64_t> done[slots / 64];  // slots to look at
