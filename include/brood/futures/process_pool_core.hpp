@@ -15,7 +15,6 @@
 // (results being read, callbacks) runs in it with no lock held.
 #pragma once
 
-#include <map>
 #include <vector>
 
 #include "../multiprocessing/process.hpp"

@@ -18,9 +18,8 @@
 #include <sys/socket.h>
 
 #include <cstdint>
-#include <deque>
-#include <map>
 #include <optional>
+#include <vector>
 
 #include "../function.hpp"
 #include "child.hpp"
@@ -182,7 +181,7 @@ class ForkServer {
       if (finishing_ && workers_.empty()) return false;
       // Reports never block: the program may be blocked in sending an order.
       send_reports();
-      const short wanted = reports_.empty() ? POLLIN : POLLIN | POLLOUT;
+      const short wanted = sent_ == reports_.size() ? POLLIN : POLLIN | POLLOUT;
       pollfd entries[] = {
           {socket_.get(), wanted, 0}, {signals_.get(), POLLIN, 0}, {program_.get(), POLLIN, 0}};
       poll_until(entries, 3, Deadline{forever});
@@ -210,6 +209,7 @@ class ForkServer {
           case Order::finish:
             finishing_ = true;
             reports_.clear();
+            sent_ = 0;
             break;
           default:
             return false;
@@ -237,7 +237,7 @@ class ForkServer {
         report({Kind::not_started, worker, 0, errno, 0});
         return;
       }
-      workers_[pid] = worker;
+      workers_.push_back({pid, worker});
       report({Kind::started, worker, pid, 0, 0});
     }
 
@@ -254,12 +254,14 @@ class ForkServer {
         siginfo_t info{};
         rusage usage{};
         if (wait_id(P_ALL, 0, &info, WEXITED | WNOHANG, &usage) != 0 || info.si_pid == 0) return;
-        const auto worker = workers_.find(info.si_pid);
-        if (worker == workers_.end()) continue;
+        std::size_t i = 0;
+        while (i < workers_.size() && workers_[i].pid != info.si_pid) ++i;
+        if (i == workers_.size()) continue;
         const int code = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
-        report({Kind::ended, worker->second, info.si_pid, code,
+        report({Kind::ended, workers_[i].index, info.si_pid, code,
                 static_cast<std::uint64_t>(usage.ru_maxrss) * 1024});
-        workers_.erase(worker);
+        workers_[i] = workers_.back();
+        workers_.pop_back();
       }
     }
 
@@ -268,15 +270,22 @@ class ForkServer {
     }
 
     void send_reports() {
-      while (!reports_.empty()) {
-        const Report& report = reports_.front();
+      while (sent_ != reports_.size()) {
+        const Report& report = reports_[sent_];
         const ssize_t sent = retry_on_eintr([&] {
           return ::send(socket_.get(), &report, sizeof report, MSG_NOSIGNAL | MSG_DONTWAIT);
         });
         if (sent < 0 && errno == EAGAIN) return;
-        reports_.pop_front();  // sent, or nobody is there to hear it
+        ++sent_;  // or nobody is there to hear it
       }
+      reports_.clear();
+      sent_ = 0;
     }
+
+    struct Worker {
+      pid_t pid;
+      std::uint32_t index;
+    };
 
     unique_fd socket_;
     Function<void(std::uint32_t)> body_;
@@ -284,8 +293,9 @@ class ForkServer {
     unique_fd program_;
     unique_fd signals_;
     bool finishing_ = false;
-    std::map<pid_t, std::uint32_t> workers_;
-    std::deque<Report> reports_;
+    std::vector<Worker> workers_;  // those that live, in no order
+    std::vector<Report> reports_;
+    std::size_t sent_ = 0;  // of these
   };
 
   const pid_t owner_ = this_pid();
