@@ -87,7 +87,7 @@ TEST_CASE("process pool task whose worker is killed fails alone") {
     CHECK(crash.max_rss_bytes() > 0);
     CHECK(crash.elapsed() >= 0s);
     CHECK(crash.elapsed() < 1h);
-    CHECK_THAT(crash.function(), Catch::Matchers::ContainsSubstring("lambda"));
+    CHECK_THAT(crash.function(), Catch::Matchers::Matches(".*(lambda|\\$_).*"));  // GCC or Clang
     CHECK_THAT(crash.what(), Catch::Matchers::ContainsSubstring("signal 9"));
   }
   for (int i = 0; i < 50; ++i) CHECK(others[static_cast<std::size_t>(i)].result() == i * i);

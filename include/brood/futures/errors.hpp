@@ -37,7 +37,9 @@ class BrokenThreadPool : public BrokenExecutor {
   using BrokenExecutor::BrokenExecutor;
 };
 
-/// A worker of a process pool ended in the middle of its work, or could not be started.
+/// A worker of a process pool ended in the middle of its work (see WorkerCrashed, which is one), or
+/// the pool as a whole is of no use any more: its initializer threw, its fork server died, or it
+/// can have no workers.
 class BrokenProcessPool : public BrokenExecutor {
  public:
   using BrokenExecutor::BrokenExecutor;

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Starting a program. One function, three ways below it:
 //
-// Way         | what it is                                            | when
-// ------------+-------------------------------------------------------+--------------------------------
-// clone       | the child borrows the parent's memory until exec, on  | always, but for the
-// following
-//             | a stack of its own, and its caller stands still       |
-// posix_spawn | the C library's                                       | clone is refused (a
-// sandbox),
-//             |                                                       | and it can say what is
-//             asked
-// fork        | a copy of the parent                                  | preexec, changes of
-// identity,
-//             |                                                       | sanitizer builds, and the
-//             rest
+// Way         | what it is                                     | when
+// ------------+------------------------------------------------+----------------------------------
+// clone       | the child borrows the parent's memory until    | always, but for the following
+//             | exec, on a stack of its own, and its caller    |
+//             | stands still                                   |
+// posix_spawn | the C library's                                | clone is refused (a sandbox), and
+//             |                                                | it can say what is asked
+// fork        | a copy of the parent                           | preexec, changes of identity,
+//             |                                                | sanitizer builds, and the rest
 //
 // The cost of clone and posix_spawn does not grow with the parent's memory. With fork alone, a
 // process that another thread forks at the same moment, and that does not exec, delays spawn()

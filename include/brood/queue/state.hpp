@@ -6,8 +6,8 @@
 // -----------+----------------------------------+-------------------------------------------------
 // getters_   | an item                          | put(); a get() that gave its item back
 // putters_   | room                             | get(); a put() that failed; set_maxsize()
-// joiners_   | unfinished_ == 0                 | the task_done() or shutdown() that makes it 0:
-// all
+// joiners_   | unfinished_ == 0                 | the task_done() or shutdown() that makes it so,
+//            |                                  | all at once
 //
 // shutdown() wakes all getters and putters. Whoever makes one more item, or one more room, chooses
 // one; whoever was chosen uses it up or chooses the next. That is why none sleeps in vain.

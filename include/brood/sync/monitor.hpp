@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Where a synchronisation object lives: its lock, and those who wait for what that guards. The
-// algorithms of this directory are templates over a monitor and name no other; PrivateMonitor
+// Where a synchronisation object lives: its lock, and those who wait for what that guards. Lock,
+// RLock, Condition, Semaphore, Event and Barrier are templates over a monitor; PrivateMonitor
 // places them in the memory of one process.
 //
 // A monitor gives: Hold, a held lock that can be let go and taken again; wait(hold, deadline,
-// ready); wait_to_be_chosen(hold, deadline[, once_listed]) -> message; wake(count[, message]),
-// wake_all([message]), the last two with the lock held; and second(), another list of waiting
-// threads under the same lock.
+// ready); wait_to_be_chosen(hold, deadline[, once_listed]) -> message; with the lock held,
+// choose_one([message]) -> whom to wake() when it is not, wake(count[, message]) and
+// wake_all([message]); and second(), another list of waiting threads under the same lock.
 #pragma once
 
 #include <cstddef>
