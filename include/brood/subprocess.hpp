@@ -10,9 +10,9 @@
 //     server.terminate();          // and the destructor waits for its end
 //
 // A call is (command, options): subprocess/command.hpp and subprocess/options.hpp tell what both
-// can be, subprocess/run.hpp and subprocess/pipeline.hpp have the calls,
-// subprocess/popen.hpp the class. Nothing global changes
-// in the calling process: no signal handler, and SIGPIPE and SIGCHLD stay as they are.
+// can be, subprocess/run.hpp and subprocess/pipeline.hpp have the calls, subprocess/popen.hpp the
+// class. Nothing global changes in the calling process: no signal handler, and SIGPIPE and SIGCHLD
+// stay as they are.
 //
 // The code of a child is known even when SIGCHLD is ignored (Linux 6.15 or newer; before, the
 // kernel keeps no record, and the calls throw os::ChildProcessError then).

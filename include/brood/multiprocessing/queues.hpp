@@ -15,6 +15,8 @@
 // A queue is a handle: a copy names the same queue, in this process and in those it was passed to
 // or that were forked from here. All calls may be made from many threads and processes at once.
 //
+// Empty, Full and ShutDown are brood::queue's, as in Python.
+//
 // What differs from Python's: put() hands the item over before it returns. There is no feeder
 // thread, so a process may end, or be joined, with its items still unread; an item that can't be
 // serialized fails in put(); empty() and qsize() are exact; and a process killed inside any call

@@ -85,7 +85,8 @@ concept HasAKnownShapeOrASerializeMember = inspection<T>
 ///     template <class Archive> void serialize(Archive& ar) { ar(a, b, c); }
 ///
 /// and those with brood::trivially_serializable or a Serializer (serialization/hooks.hpp).
-/// When it does not hold, the last line of the compiler's message names which part is missing.
+/// When it does not hold, the compiler's message names which part is missing. (For an argument of a
+/// pool's task gcc does not go that deep: static_assert(brood::Serializable<T>) makes it.)
 template <class T>
 concept Serializable =
     std::is_object_v<T> && std::is_same_v<T, std::remove_cv_t<T>> && !std::is_array_v<T> &&

@@ -79,7 +79,8 @@ using Callback = Function<void()>;
 /// stands beside it; nothing beside it: all take it. A field given to a call that does not take it,
 /// and every value that makes no sense, is a std::invalid_argument that names it.
 struct Options {
-  /// The text of the child's standard input. (run, check_output; not together with `in`)
+  /// The text of the child's standard input; "" for none. Unset (so with `{}`): see `in`. (run,
+  /// check_output; not together with `in`)
   std::optional<std::string> input = {};
   /// Short for .out = PIPE, .err = PIPE. (run)
   bool capture_output = false;
@@ -103,7 +104,8 @@ struct Options {
   bool shell = false;
   /// The child's directory. A relative program is looked for there.
   std::string cwd = {};
-  /// The whole environment, also for the search of the program in PATH. Empty: this process's.
+  /// The whole environment, also for the search of the program in PATH. Unset (so with `{}`): this
+  /// process's; os::Environment{} is one without variables.
   std::optional<os::Environment> env = {};
   /// SIGPIPE and SIGXFSZ to default and no signal blocked; if false, as in the calling thread.
   bool restore_signals = true;
@@ -114,7 +116,7 @@ struct Options {
   /// The ids the child runs under, real, effective and saved; a name's: os::uid_of("nobody").
   std::optional<uid_t> user = {};
   std::optional<gid_t> group = {};
-  /// Its supplementary groups; {} drops all.
+  /// Its supplementary groups; std::vector<gid_t>{} drops all. Unset (so with `{}`): as here.
   std::optional<std::vector<gid_t>> extra_groups = {};
   std::optional<mode_t> umask = {};
   /// Bytes of the kernel's buffer in each PIPE (fcntl(2), F_SETPIPE_SZ).
