@@ -20,6 +20,18 @@ struct ShutdownOptions {
   bool cancel_futures = false;
 };
 
+/// A number of workers, of any integer type, as an int: 0 for what is not positive, a million for
+/// what is more.
+template <std::integral N>
+constexpr int worker_count(N number) noexcept {
+  constexpr int most = 1'000'000;
+  if (!(number > N{0})) return 0;
+  if constexpr (sizeof(N) >= sizeof(int)) {
+    if (number > static_cast<N>(most)) return most;
+  }
+  return static_cast<int>(number);
+}
+
 /// An executor runs callables somewhere else: ThreadPoolExecutor, ProcessPoolExecutor.
 template <class E>
 concept Executor = requires(E& executor, int (*function)(int), std::vector<int> inputs,

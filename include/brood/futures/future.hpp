@@ -290,9 +290,10 @@ void Future<T>::set_result() const requires std::is_void_v<T> {
   state()->complete(Status::succeeded);
 }
 
-/// std::invoke, without <functional>.
+/// std::invoke, without <functional>, and of another name: by argument-dependent lookup it would
+/// compete with it.
 template <class F, class... Args>
-decltype(auto) invoke(F&& f, Args&&... args) {
+decltype(auto) invoke_callable(F&& f, Args&&... args) {
   return std::apply(std::forward<F>(f), std::forward_as_tuple(std::forward<Args>(args)...));
 }
 
@@ -305,7 +306,7 @@ class DoneCallback final : public Callback {
 
   void run(StateBase& state) noexcept override {
     try {
-      futures::invoke(std::move(f_), Handle::adopt(state));
+      futures::invoke_callable(std::move(f_), Handle::adopt(state));
     } catch (...) {
       report_exception("a done callback");
     }
@@ -384,19 +385,19 @@ class ThenState final : public FutureState<U>, public Callback {
   U call(Future<T>& future) {
     if constexpr (std::is_void_v<T>) {
       future.result();
-      return static_cast<U>(futures::invoke(std::move(*f_)));
+      return static_cast<U>(futures::invoke_callable(std::move(*f_)));
     } else if constexpr (std::is_reference_v<T>) {
-      return static_cast<U>(futures::invoke(std::move(*f_), future.result()));
+      return static_cast<U>(futures::invoke_callable(std::move(*f_), future.result()));
     } else if constexpr (Continuation<F, T>::takes_reference) {
       const T& result = future.result();
       if constexpr (std::is_invocable_v<F, T>) {
         if (std::is_same_v<std::invoke_result_t<F, T>, std::invoke_result_t<F, const T&>> &&
             future.state()->last_handle())
-          return static_cast<U>(futures::invoke(std::move(*f_), std::move(const_cast<T&>(result))));
+          return static_cast<U>(futures::invoke_callable(std::move(*f_), std::move(const_cast<T&>(result))));
       }
-      return static_cast<U>(futures::invoke(std::move(*f_), result));
+      return static_cast<U>(futures::invoke_callable(std::move(*f_), result));
     } else {
-      return static_cast<U>(futures::invoke(std::move(*f_), std::move(future).result()));
+      return static_cast<U>(futures::invoke_callable(std::move(*f_), std::move(future).result()));
     }
   }
 

@@ -126,7 +126,7 @@ class Task final : public FutureState<R>, public PoolTask {
       this->store_result_of([this]() -> R {
         return std::apply(
             [](F& f, Args&... args) -> R {
-              return static_cast<R>(futures::invoke(std::move(f), std::move(args)...));
+              return static_cast<R>(futures::invoke_callable(std::move(f), std::move(args)...));
             },
             *call_);
       });

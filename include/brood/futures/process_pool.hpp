@@ -50,7 +50,7 @@ class ProcessPoolExecutor {
   /// os::OSError when no process can be had.
   template <std::integral N>
   explicit ProcessPoolExecutor(N max_workers)
-      : ProcessPoolExecutor{ProcessPoolOptions{.max_workers = checked(max_workers)}} {}
+      : ProcessPoolExecutor{ProcessPoolOptions{.max_workers = worker_count(max_workers)}} {}
   explicit ProcessPoolExecutor(ProcessPoolOptions options);
   ProcessPoolExecutor() : ProcessPoolExecutor{ProcessPoolOptions{}} {}
 
@@ -125,16 +125,6 @@ class ProcessPoolExecutor {
   }
 
  private:
-  template <class N>
-  static int checked(N max_workers) {
-    if constexpr (std::is_same_v<N, bool>) {
-      return max_workers ? 1 : 0;
-    } else {
-      return std::cmp_less(max_workers, 1)              ? 0
-             : std::cmp_greater(max_workers, 1'000'000) ? 1'000'000
-                                                        : static_cast<int>(max_workers);
-    }
-  }
   ProcessPoolCore& core() const {
     if (!core_) throw std::runtime_error{"the process pool was moved from"};
     return *core_;

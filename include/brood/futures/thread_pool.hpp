@@ -42,7 +42,7 @@ class ThreadPoolExecutor {
   /// `max_workers`: see ThreadPoolOptions. Throws std::invalid_argument below 1.
   template <std::integral N>
   explicit ThreadPoolExecutor(N max_workers)
-      : ThreadPoolExecutor{ThreadPoolOptions{.max_workers = checked(max_workers)}} {}
+      : ThreadPoolExecutor{ThreadPoolOptions{.max_workers = worker_count(max_workers)}} {}
   explicit ThreadPoolExecutor(ThreadPoolOptions options);
   ThreadPoolExecutor() : ThreadPoolExecutor{ThreadPoolOptions{}} {}
 
@@ -77,18 +77,9 @@ class ThreadPoolExecutor {
   void shutdown(ShutdownOptions options = {});
 
   /// The most threads there will be.
-  std::size_t max_workers() const noexcept { return threads_->max_workers(); }
+  std::size_t max_workers() const { return threads().max_workers(); }
 
  private:
-  template <class N>
-  static int checked(N max_workers) {
-    if constexpr (std::is_same_v<N, bool>) {
-      return max_workers ? 1 : 0;
-    } else {
-      if (max_workers < 1) refuse();
-      return max_workers > N{1'000'000} ? 1'000'000 : static_cast<int>(max_workers);
-    }
-  }
   [[noreturn]] static void refuse() {
     throw std::invalid_argument{"ThreadPoolExecutor: max_workers must be at least 1"};
   }

@@ -68,7 +68,7 @@ T take_result(const futures::Future<T>& future) {
 class Pool {
  public:
   template <std::integral N>
-  explicit Pool(N processes) : executor_{processes} {}
+  explicit Pool(N processes) : Pool{PoolOptions{.processes = futures::worker_count(processes)}} {}
   explicit Pool(PoolOptions options)
       : executor_{{.max_workers = options.processes,
                    .initializer = std::move(options.initializer),

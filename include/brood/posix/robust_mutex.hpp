@@ -30,7 +30,8 @@ class RobustMutex {
   /// repairer die too, the next one repairs.
   template <class Repair>
   bool lock(const Deadline& deadline, Repair repair) {
-    const int error = deadline.is_forever() ? pthread_mutex_lock(&mutex_) : lock_until(deadline);
+    int error = pthread_mutex_trylock(&mutex_);
+    if (error == EBUSY) error = lock_until(deadline);
     if (error == 0) return true;
     if (error == ETIMEDOUT) return false;
     if (error != EOWNERDEAD) throw_os_error(error, "lock a shared mutex");
@@ -42,9 +43,22 @@ class RobustMutex {
   void unlock() noexcept { pthread_mutex_unlock(&mutex_); }
 
  private:
+  // When a holder dies the kernel wakes one waiter. If that one is killed before it has the lock,
+  // the kernel wakes nobody in its place (it would, were the word free: handle_futex_death() of
+  // Linux), and the others would sleep on a lock that nobody holds. So a waiter looks again now and
+  // then: a watchdog for two deaths in a row, not how the lock is passed on.
+  int lock_until(const Deadline& deadline) noexcept {
+    for (;;) {
+      const Deadline look{deadline.left() < watchdog ? deadline.timeout() : Timeout{watchdog}};
+      const int error = lock_once(look);
+      if (error != ETIMEDOUT || deadline.expired()) return error;
+    }
+  }
+  static constexpr std::chrono::milliseconds watchdog{100};
+
 #if defined(__SANITIZE_THREAD__)
   // ThreadSanitizer overlooks a lock taken by pthread_mutex_clocklock.
-  int lock_until(const Deadline& deadline) noexcept {
+  int lock_once(const Deadline& deadline) noexcept {
     for (;;) {
       const int error = pthread_mutex_trylock(&mutex_);
       if (error != EBUSY) return error;
@@ -54,7 +68,7 @@ class RobustMutex {
     }
   }
 #else
-  int lock_until(const Deadline& deadline) noexcept {
+  int lock_once(const Deadline& deadline) noexcept {
     const timespec until = deadline.absolute();
     return pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &until);
   }

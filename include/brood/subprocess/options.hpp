@@ -42,13 +42,12 @@ class Stdio {
   Stdio() noexcept = default;
   Stdio(Redirect redirect) noexcept : redirect_{redirect} {}                               // NOLINT
   Stdio(int fd) noexcept : kind_{Kind::descriptor}, fd_{fd} {}                             // NOLINT
+  Stdio(bool) = delete;
   Stdio(std::FILE* stream) noexcept : Stdio{stream == nullptr ? -1 : ::fileno(stream)} {}  // NOLINT
   template <class F>
-  requires std::is_invocable_v < std::decay_t<F>
-  &,
-      std::string_view > Stdio(F&& sink)
-      : kind_{Kind::sink},
-  sink_{std::forward<F>(sink)} {}  // NOLINT
+    requires(std::is_invocable_v<std::decay_t<F>&, std::string_view>)
+  Stdio(F&& sink)  // NOLINT
+      : kind_{Kind::sink}, sink_{std::forward<F>(sink)} {}
   Stdio(Kind kind, std::string path) : kind_{kind}, path_{std::move(path)} {}
 
   Kind kind() const noexcept { return kind_; }

@@ -239,6 +239,7 @@ inline Registry::StateRef Registry::main() {
 
 inline std::vector<Registry::StateRef> Registry::enumerate() {
   current();  // is one of them
+  main();     // is another
   std::vector<StateRef> threads;
   const posix::Locked lock{mutex_};
   threads.reserve(count_);
@@ -249,6 +250,7 @@ inline std::vector<Registry::StateRef> Registry::enumerate() {
 
 inline std::size_t Registry::active_count() {
   current();
+  main();
   return read(count_);
 }
 
@@ -267,6 +269,7 @@ inline void Registry::start(const StateRef& thread, void (*call)(const Function<
     return true;
   }();
   static_cast<void>(at_end);
+  current();  // the main thread, once known, ends by waiting for the others
   std::size_t stack = 0;
   {
     const posix::Locked lock{mutex_};

@@ -256,7 +256,4 @@ __attribute__((no_sanitize("null"))) inline void Thread::call(const Function<voi
   }
 }
 
-/// Makes the main thread known while it is the only one, and has its end waited for by the others.
-inline const bool main_thread_is_known = (Registry::get().current(), true);
-
 }  // namespace brood::threading
