@@ -312,13 +312,6 @@ class FutureState : public StateBase {
     }
   }
 
-  /// store_value() and complete(). By the owner.
-  template <class... U>
-  void set_value(U&&... value) {
-    store_value(std::forward<U>(value)...);
-    complete(Status::succeeded);
-  }
-
   /// The stored result; when the status is succeeded.
   std::add_lvalue_reference_t<T> value() noexcept requires(!std::is_void_v<T>) {
     if constexpr (std::is_reference_v<T>)

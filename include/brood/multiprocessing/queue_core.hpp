@@ -143,7 +143,7 @@ class QueueCore final : public posix::RefCounted {
     for (;;) {
       const sync::Ledger::Mark mark{ledger_, ledger_.row().taking};
       if (!take(dropped, true)) return;
-      ledger_.discard(1);
+      ledger_.withdraw_one();
     }
   }
   bool is_shut_down() const noexcept { return shared_.shut_down.load() != 0; }

@@ -33,7 +33,6 @@ class RefCounted {
         return true;
     return false;
   }
-  std::uint32_t owners() const noexcept { return __atomic_load_n(&owners_, __ATOMIC_ACQUIRE); }
 
  protected:
   ~RefCounted() = default;

@@ -89,7 +89,7 @@ class Ledger {
     return words_.rows[index];
   }
 
-  /// Counts an item, before it is put, or takes that back.
+  /// Counts an item, before it is put; or takes that back: it was not put, or nobody will get it.
   void expect_one() noexcept { ++words_.unfinished; }
   void withdraw_one() {
     const Locked lock{*this};
@@ -118,12 +118,6 @@ class Ledger {
       forgive_doubt();
     settle(1);
     return true;
-  }
-
-  /// Items that were removed without having been taken by anybody.
-  void discard(std::int64_t count) {
-    const Locked lock{*this};
-    settle(count);
   }
 
   /// The processes that have taken items and not settled them.
