@@ -16,8 +16,9 @@ namespace {
 // The next report, which must come.
 ForkServer::Report next(ForkServer& server) {
   for (;;) {
+    ForkServer::Report report;
     bool gone = false;
-    if (const auto report = server.receive(gone)) return *report;
+    if (server.receive(report, gone)) return report;
     if (gone) throw std::runtime_error("the fork server is gone");
     if (!brood::posix::wait_readable(server.fileno(), brood::posix::Deadline{60s}))
       throw std::runtime_error("no report came");
@@ -82,8 +83,9 @@ TEST_CASE("fork server that is told to finish waits for its workers") {
   server.finish();
   CHECK(board::get(2) == 5);
   CHECK_FALSE(server.start(1));
+  ForkServer::Report report;
   bool gone = false;
-  while (server.receive(gone)) {
+  while (server.receive(report, gone)) {
   }
   CHECK(gone);
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "../posix/exchange.hpp"
 #include "gathering.hpp"
 
 namespace brood::futures {
@@ -56,7 +57,7 @@ class AsCompleted {
 
   /// Waits for the first. Throws as operator++.
   iterator begin() {
-    if (!std::exchange(begun_, true)) advance();
+    if (!posix::exchange(begun_, true)) advance();
     return iterator{this};
   }
   iterator end() noexcept { return iterator{}; }

@@ -14,6 +14,7 @@
 #include <optional>
 #include <tuple>
 
+#include "../posix/exchange.hpp"
 #include "state.hpp"
 
 namespace brood::futures {
@@ -68,12 +69,12 @@ class FutureHandle {
   FutureHandle(const FutureHandle& other) noexcept : state_{other.state_} {
     if (state_ != nullptr) state_->add_handle();
   }
-  FutureHandle(FutureHandle&& other) noexcept : state_{std::exchange(other.state_, nullptr)} {}
+  FutureHandle(FutureHandle&& other) noexcept : state_{posix::exchange(other.state_, nullptr)} {}
   FutureHandle& operator=(const FutureHandle& other) noexcept {
     return *this = FutureHandle{other};
   }
   FutureHandle& operator=(FutureHandle&& other) noexcept {
-    FutureHandle old{std::exchange(state_, std::exchange(other.state_, nullptr))};
+    FutureHandle old{posix::exchange(state_, posix::exchange(other.state_, nullptr))};
     return *this;
   }
   ~FutureHandle() {

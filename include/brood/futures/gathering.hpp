@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "../posix/list.hpp"
 #include "../posix/mutex.hpp"
 #include "future.hpp"
 
@@ -69,7 +70,7 @@ class Gathering {
   void told(Node& node) noexcept;
   bool enough() const noexcept { return signal_.load(std::memory_order_acquire) != 0; }
 
-  std::vector<Node> nodes_;
+  posix::List<Node> nodes_;
   std::size_t joined_ = 0;
   std::size_t left_ = nodes_.size();
   std::size_t next_help_ = 0;  // nodes before it have been asked to help
@@ -95,7 +96,7 @@ std::vector<FutureOf<Range>> distinct(Range&& range) {
   // A hash set with open addressing of the states' addresses.
   std::size_t size = 4;
   while (size < futures.size() * 2) size *= 2;
-  std::vector<const StateBase*> seen(size);
+  posix::List<const StateBase*> seen(size);
   const auto is_new = [&](const StateBase* state) {
     auto slot =
         (reinterpret_cast<std::uintptr_t>(state) >> 4) * std::uintptr_t{0x9E3779B97F4A7C15u};

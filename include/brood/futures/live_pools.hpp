@@ -2,6 +2,7 @@
 // What becomes of thread pools at the normal end of the program: what was submitted is still done.
 #pragma once
 
+#include "../posix/exchange.hpp"
 #include "../posix/this_process.hpp"
 #include "../sync/fork_hook.hpp"
 #include "../sync/word_lock.hpp"
@@ -49,7 +50,7 @@ inline void LivePools::add(posix::Ref<WorkerThreads> pool) {
   posix::on_end(posix::EndStage::executors, &finish);
   auto* const entry = new Entry{std::move(pool), nullptr};
   const posix::Locked lock{pools.lock_};
-  entry->next = std::exchange(pools.first_, entry);
+  entry->next = posix::exchange(pools.first_, entry);
 }
 
 inline void LivePools::remove(const WorkerThreads& pool) noexcept {

@@ -14,23 +14,28 @@
 #include <tuple>
 #include <vector>
 
+#include "../posix/exchange.hpp"
 #include "future.hpp"
 
 namespace brood::futures {
 
 /// A number in options: takes an integer of any type as it is; beyond std::ptrdiff_t, the largest
-/// of that.
+/// of that. May be left unset.
 class Count {
  public:
+  constexpr Count() noexcept = default;
+  constexpr Count(std::nullopt_t) noexcept {}  // NOLINT: implicit
   template <std::integral N>
   constexpr Count(N number) noexcept  // NOLINT: implicit
-      : value_{static_cast<std::ptrdiff_t>(number)} {
+      : value_{static_cast<std::ptrdiff_t>(number)}, is_set_{true} {
     if (number > N{0} && value_ <= 0) value_ = std::numeric_limits<std::ptrdiff_t>::max();
   }
   constexpr std::ptrdiff_t value() const noexcept { return value_; }
+  constexpr bool has_value() const noexcept { return is_set_; }
 
  private:
-  std::ptrdiff_t value_;
+  std::ptrdiff_t value_ = 0;
+  bool is_set_ = false;
 };
 
 struct MapOptions {
@@ -43,7 +48,7 @@ struct MapOptions {
   /// 1. Then elements are taken from the ranges as results are asked for, which works for endless
   /// ones; ranges passed as lvalues are referred to and must live as long. Without it, all are
   /// taken and submitted at once.
-  std::optional<Count> buffersize = {};
+  Count buffersize = {};
 };
 
 /// The result of a void function.
@@ -113,11 +118,11 @@ class MapResults {
   MapResults(MapResults&& other) noexcept
       : deadline_{other.deadline_},
         futures_{std::move(other.futures_)},
-        next_{std::exchange(other.next_, 0)},
+        next_{posix::exchange(other.next_, std::size_t{0})},
         source_{std::move(other.source_)},
         limit_{other.limit_},
         current_{std::move(other.current_)},
-        begun_{std::exchange(other.begun_, false)} {
+        begun_{posix::exchange(other.begun_, false)} {
     other.futures_.clear();
     other.current_.reset();
   }
@@ -128,7 +133,7 @@ class MapResults {
 
   /// Does not wait. With buffersize, may throw what submit throws, as operator++ may.
   iterator begin() {
-    if (!std::exchange(begun_, true)) advance();
+    if (!posix::exchange(begun_, true)) advance();
     return iterator{this};
   }
   iterator end() noexcept { return iterator{}; }
@@ -300,12 +305,12 @@ class MapInput final : public MapSource<R> {
 template <class R, class Submit, class... Ranges>
 MapResults<R> map_over(const MapOptions& options, Submit submit, Ranges&&... ranges) {
   using Input = MapInput<R, Submit, Ranges...>;
-  const std::ptrdiff_t buffersize = options.buffersize ? options.buffersize->value() : 1;
+  const std::ptrdiff_t buffersize = options.buffersize.has_value() ? options.buffersize.value() : 1;
   if (buffersize < 1) throw std::invalid_argument{"map: buffersize must be at least 1"};
   if (options.chunksize.value() < 1)
     throw std::invalid_argument{"map: chunksize must be at least 1"};
   const auto chunksize = static_cast<std::size_t>(options.chunksize.value());
-  if (options.buffersize) {
+  if (options.buffersize.has_value()) {
     std::size_t limit = 0;
     if (__builtin_mul_overflow(static_cast<std::size_t>(buffersize), chunksize, &limit))
       limit = std::numeric_limits<std::size_t>::max();

@@ -393,7 +393,7 @@ requires(
                                                                             Ranges&&... ranges) {
   core();
   if constexpr (sizeof...(Ranges) == 0) {
-    return MapResults<void>{options.timeout, {}};
+    return MapResults<std::enable_if_t<sizeof...(Ranges) == 0>>{options.timeout, {}};
   } else {
     return map_over<remote_result_t<F, Element<Ranges>...>>(
         options, Submit<std::decay_t<F>>{core_, std::move(f)}, std::forward<Ranges>(ranges)...);

@@ -19,6 +19,7 @@
 
 #include "../multiprocessing/process.hpp"
 #include "../posix/fork_server.hpp"
+#include "../posix/list.hpp"
 #include "../posix/thread.hpp"
 #include "future.hpp"
 #include "task_table.hpp"
@@ -105,7 +106,7 @@ class ProcessPoolCore final : public posix::RefCounted {
           "submit: the process pool belongs to another process, make one here"};
     {
       const posix::Locked lock{mutex_};
-      if (broken_) throw BrokenProcessPool{*broken_};
+      if (!broken_.empty()) throw BrokenProcessPool{broken_};
       if (shut_down_) throw std::runtime_error{"submit: the process pool was shut down"};
       if (!collecting_) {
         add_owner();
@@ -170,7 +171,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   /// Does not wait in a callback: the thread that runs it is the one to be waited for.
   void shut_down(bool wait, bool cancel_futures) {
     if (is_foreign()) return;
-    std::vector<RemoteWork*> pending;
+    posix::List<RemoteWork*> pending;
     {
       const posix::Locked lock{mutex_};
       shut_down_ = true;
@@ -211,8 +212,8 @@ class ProcessPoolCore final : public posix::RefCounted {
   }
 
   std::vector<pid_t> worker_pids() const {
-    std::vector<pid_t> result;
-    if (is_foreign()) return result;
+    if (is_foreign()) return {};
+    posix::List<pid_t> result;
     const posix::Locked lock{mutex_};
     for (std::uint32_t worker = 0; worker < workers_.size(); ++worker) {
       if (workers_[worker].state == WorkerState::absent) continue;
@@ -222,7 +223,7 @@ class ProcessPoolCore final : public posix::RefCounted {
                             : table_.cell(worker).pid.load();
       if (pid != 0) result.push_back(pid);
     }
-    return result;
+    return {result.begin(), result.end()};
   }
 
  private:
@@ -284,7 +285,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
 
     posix::Mutex mutex_;
-    std::vector<ProcessPoolCore*> pools_;
+    posix::List<ProcessPoolCore*> pools_;
     sync::ForkHook fork_hook_{*this};
   };
 
@@ -294,11 +295,13 @@ class ProcessPoolCore final : public posix::RefCounted {
 
   // In a worker process.
   void run_worker(std::uint32_t worker) noexcept {
+    posix::List<unsigned> identity;
+    identity.push_back(worker + 1);
     multiprocessing::Processes::here().become(
         posix::make_ref<multiprocessing::ProcessState>(
             multiprocessing::ProcessOptions{.name = settings_.worker_name + "-" +
                                                     std::to_string(worker + 1)},
-            Function<void()>{}, std::vector<unsigned>{worker + 1}, owner_),
+            Function<void()>{}, std::move(identity), owner_),
         program_, settings_.worker_name);
     if (!TaskWorker{table_, worker}.run(settings_.initializer, settings_.max_tasks_per_child))
       posix::end_forked_child(1);
@@ -391,7 +394,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   }
 
   void start_workers() {
-    if (broken_ || stopping_ || !replace_) return;
+    if (!broken_.empty() || stopping_ || !replace_) return;
     for (std::uint32_t worker = 0;
          worker < workers_.size() && present_ < std::min<std::size_t>(workers_.size(), unfinished_);
          ++worker) {
@@ -405,8 +408,8 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
   }
 
-  std::vector<RemoteWork*> retain_all() {
-    std::vector<RemoteWork*> tasks;
+  posix::List<RemoteWork*> retain_all() {
+    posix::List<RemoteWork*> tasks;
     for (RemoteWork* task = first_; task != nullptr; task = task->next_) tasks.push_back(task);
     for (const InSlot& in_slot : in_slot_)
       if (in_slot.task != nullptr) tasks.push_back(in_slot.task);
@@ -415,11 +418,11 @@ class ProcessPoolCore final : public posix::RefCounted {
   }
 
   // Nothing more will be done; gives all tasks up.
-  std::vector<Failure> break_pool(const std::string& reason) {
-    if (!broken_) broken_ = reason;
-    std::vector<Failure> failures;
+  posix::List<Failure> break_pool(const std::string& reason) {
+    if (broken_.empty()) broken_ = reason;
+    posix::List<Failure> failures;
     const auto give_up = [&](RemoteWork& task) {
-      failures.push_back({&task, std::make_exception_ptr(BrokenProcessPool{*broken_})});
+      failures.push_back({&task, std::make_exception_ptr(BrokenProcessPool{broken_})});
       --unfinished_;
     };
     while (first_ != nullptr) {
@@ -448,7 +451,7 @@ class ProcessPoolCore final : public posix::RefCounted {
 
   // (With the mutex held until here.)
 
-  static void settle(std::vector<Failure> failures) noexcept {
+  static void settle(posix::List<Failure> failures) noexcept {
     for (auto& [task, error] : failures) {
       task->fail(std::move(error));
       task->publish();
@@ -457,7 +460,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   }
 
   void fail_hopeless() noexcept {
-    std::vector<Failure> failures;
+    posix::List<Failure> failures;
     {
       const posix::Locked lock{mutex_};
       failures.swap(hopeless_);
@@ -482,7 +485,7 @@ class ProcessPoolCore final : public posix::RefCounted {
       server_.finish();
     {
       const posix::Locked lock{mutex_};
-      workers_.assign(workers_.size(), {});
+      for (Worker& worker : workers_) worker = {};
       present_ = 0;
       finished_ = true;
       ended_.notify_all();
@@ -495,7 +498,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     if (!receive_reports() || server_ended_) give_up("the process pool's fork server has died");
     {
       const posix::Locked lock{mutex_};
-      if (server_gone_ || ((broken_ || shut_down_) && unfinished_ == 0)) {
+      if (server_gone_ || ((!broken_.empty() || shut_down_) && unfinished_ == 0)) {
         stopping_ = true;
         table_.shared().stop.store(1);
         table_.wake_all();
@@ -541,7 +544,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   }
 
   // Reads the results of these slots, where they are done.
-  bool collect(const std::vector<std::uint32_t>& slots) {
+  bool collect(const posix::List<std::uint32_t>& slots) {
     done_.clear();
     {
       const posix::Locked lock{mutex_};
@@ -587,21 +590,20 @@ class ProcessPoolCore final : public posix::RefCounted {
   bool receive_reports() {
     for (;;) {
       bool gone = false;
-      const auto report = server_.receive(gone);
-      if (gone) return false;
-      if (!report) return true;
-      switch (report->kind) {
+      posix::ForkServer::Report report;
+      if (!server_.receive(report, gone)) return !gone;
+      switch (report.kind) {
         case posix::ForkServer::Kind::started: {
           const posix::Locked lock{mutex_};
-          if (workers_[report->worker].state == WorkerState::starting)
-            workers_[report->worker] = {WorkerState::alive, report->pid};
+          if (workers_[report.worker].state == WorkerState::starting)
+            workers_[report.worker] = {WorkerState::alive, report.pid};
           break;
         }
         case posix::ForkServer::Kind::not_started:
-          worker_missing(*report);
+          worker_missing(report);
           break;
         case posix::ForkServer::Kind::ended:
-          worker_ended(*report);
+          worker_ended(report);
           break;
       }
     }
@@ -609,7 +611,7 @@ class ProcessPoolCore final : public posix::RefCounted {
 
   // No process could be had. With others at work that is bearable, else not.
   void worker_missing(const posix::ForkServer::Report& report) {
-    std::vector<Failure> failures;
+    posix::List<Failure> failures;
     {
       const posix::Locked lock{mutex_};
       workers_[report.worker] = {};
@@ -624,7 +626,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     const std::uint32_t worker = report.worker;
     const WorkerCell& cell = table_.cell(worker);
     const bool died = cell.left.load(std::memory_order_acquire) == 0;
-    std::vector<std::uint32_t> its_slots;
+    posix::List<std::uint32_t> its_slots;
     for (std::uint32_t index = 0; died && index < TaskTable::slots; ++index) {
       const std::uint64_t word = table_.slot(index).word.load(std::memory_order_acquire);
       if (SlotWord::phase(word) >= Phase::taken && SlotWord::worker(word) == worker)
@@ -632,7 +634,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
     // What it had finished counts, though it may not have got round to telling.
     collect(its_slots);
-    std::vector<Failure> failures;
+    posix::List<Failure> failures;
     {
       const posix::Locked lock{mutex_};
       for (const std::uint32_t index : its_slots) {
@@ -652,7 +654,7 @@ class ProcessPoolCore final : public posix::RefCounted {
       }
       workers_[worker] = {};
       --present_;
-      std::vector<Failure> more;
+      posix::List<Failure> more;
       if (cell.failed.load(std::memory_order_acquire) != 0)
         more = break_pool("the initializer of the process pool failed: " +
                           std::string{cell.text, ::strnlen(cell.text, sizeof cell.text)});
@@ -660,7 +662,7 @@ class ProcessPoolCore final : public posix::RefCounted {
         more = break_pool("the workers of the process pool die before they begin with a task");
       else if (!replace_ && present_ == 0 && unfinished_ != 0)
         more = break_pool("the workers of the process pool were ended");
-      failures.insert(failures.end(), more.begin(), more.end());
+      for (Failure& failure : more) failures.push_back(std::move(failure));
       publish_backlog();
       start_workers();
     }
@@ -680,7 +682,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   }
 
   void give_up(const std::string& reason) noexcept {
-    std::vector<Failure> failures;
+    posix::List<Failure> failures;
     {
       const posix::Locked lock{mutex_};
       server_gone_ = true;
@@ -696,18 +698,18 @@ class ProcessPoolCore final : public posix::RefCounted {
   posix::Mutex join_mutex_;
   mutable posix::Mutex mutex_;  // guards all down to the next remark
   posix::ConditionVariable ended_;
-  std::vector<Worker> workers_;
+  posix::List<Worker> workers_;
   std::size_t present_ = 0;          // workers that are not absent
   std::size_t deaths_in_a_row_ = 0;  // without a task in hand, since the last finished task
-  std::vector<InSlot> in_slot_;
-  std::vector<std::uint32_t> free_slots_;
+  posix::List<InSlot> in_slot_;
+  posix::List<std::uint32_t> free_slots_;
   std::uint64_t next_ticket_ = 1;
   RemoteWork* first_ = nullptr;  // the backlog
   RemoteWork* last_ = nullptr;
   std::size_t in_flight_ = 0;   // in slots
   std::size_t unfinished_ = 0;  // in slots or in the backlog
-  std::vector<Failure> hopeless_;
-  std::optional<std::string> broken_;
+  posix::List<Failure> hopeless_;
+  std::string broken_;       // why; empty: it is not
   bool collecting_ = false;  // the collector was started
   bool shut_down_ = false;
   bool replace_ = true;  // workers that end
@@ -726,8 +728,8 @@ class ProcessPoolCore final : public posix::RefCounted {
     bool sound;
   };
   // The collector's own.
-  std::vector<std::uint32_t> collected_;
-  std::vector<Done> done_;
+  posix::List<std::uint32_t> collected_;
+  posix::List<Done> done_;
   bool server_ended_ = false;
 };
 

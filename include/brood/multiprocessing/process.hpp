@@ -31,6 +31,7 @@
 #include "../identity.hpp"
 #include "../posix/child.hpp"
 #include "../posix/fork.hpp"
+#include "../posix/list.hpp"
 #include "../posix/pipe.hpp"
 #include "../posix/process_identity.hpp"
 #include "../posix/type_name.hpp"
@@ -70,27 +71,27 @@ class Process {
   /// are copied or moved in now, and passed on as rvalues there, as std::thread does; what the
   /// target returns is dropped.
   template <class F, class... Args>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Process> &&
-             !std::is_convertible_v<F, ProcessOptions> &&
-             std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
-  explicit Process(F&& target, Args&&... args)
+  requires(
+      !std::is_same_v<std::remove_cvref_t<F>, Process> &&
+      !std::is_convertible_v<F, ProcessOptions> &&
+      std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>) explicit Process(F&& target,
+                                                                                    Args&&... args)
       : Process{ProcessOptions{}, std::forward<F>(target), std::forward<Args>(args)...} {}
 
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+  requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
   explicit Process(ProcessOptions options, F&& target, Args&&... args)
-      : Process{std::move(options),
-                Function<void()>{[call = std::tuple<std::decay_t<F>, std::decay_t<Args>...>{
-                                      std::forward<F>(target),
-                                      std::forward<Args>(args)...}]() mutable {
-                  std::apply(
-                      [](auto&& f, auto&&... rest) {
-                        // A tuple of the arguments alone lets std::apply call member pointers too.
-                        std::apply(std::move(f), std::forward_as_tuple(std::move(rest)...));
-                      },
-                      std::move(call));
-                }},
-                Made{}} {}
+      : state_{make(std::move(options),
+                    [call = std::tuple<std::decay_t<F>, std::decay_t<Args>...>{
+                         std::forward<F>(target), std::forward<Args>(args)...}]() mutable {
+                      std::apply(
+                          [](auto&& f, auto&&... rest) {
+                            // A tuple of the arguments alone lets std::apply call member pointers
+                            // too.
+                            std::apply(std::move(f), std::forward_as_tuple(std::move(rest)...));
+                          },
+                          std::move(call));
+                    })} {}
 
   // Copied even when moved from, so that a handle always names a process.
   Process(const Process&) noexcept = default;
@@ -145,8 +146,7 @@ class Process {
  private:
   friend class ProcessState;
   friend class Processes;
-  struct Made {};
-  Process(ProcessOptions options, Function<void()> target, Made);
+  static posix::Ref<ProcessState> make(ProcessOptions options, Function<void()> target);
   explicit Process(posix::Ref<ProcessState> state) noexcept : state_{std::move(state)} {}
 
   posix::Ref<ProcessState> state_;
@@ -187,7 +187,7 @@ class ProcessStateLock {
 
 class ProcessState final : public posix::RefCounted {
  public:
-  ProcessState(ProcessOptions options, Function<void()> target, std::vector<unsigned> ancestry,
+  ProcessState(ProcessOptions options, Function<void()> target, posix::List<unsigned> ancestry,
                pid_t made_by)
       : creator{made_by},
         identity{std::move(ancestry)},
@@ -201,7 +201,7 @@ class ProcessState final : public posix::RefCounted {
   };
 
   const pid_t creator;                   // who may start and join it
-  const std::vector<unsigned> identity;  // {1, 2}: second child of the first child of the program
+  const posix::List<unsigned> identity;  // {1, 2}: second child of the first child of the program
   const StartMethod start_method;
 
   std::string name() const {
@@ -289,9 +289,9 @@ class Processes {
     return parent_;
   }
 
-  std::vector<unsigned> next_identity() {
+  posix::List<unsigned> next_identity() {
     const posix::Locked lock{mutex_};
-    auto identity = self_->identity;
+    auto identity = self_->identity.copy();
     identity.push_back(++last_child_);
     return identity;
   }
@@ -303,16 +303,16 @@ class Processes {
   }
   void remove(const ProcessState& process) {
     const posix::Locked lock{mutex_};
-    for (auto child = children_.begin(); child != children_.end(); ++child) {
-      if (child->get() != &process) continue;
-      children_.erase(child);
+    for (auto& child : children_) {
+      if (child.get() != &process) continue;
+      children_.erase_unordered(&child);
       return;
     }
   }
 
   /// Reaps the ended children and gives the others.
-  std::vector<posix::Ref<ProcessState>> alive() {
-    std::vector<posix::Ref<ProcessState>> result;
+  posix::List<posix::Ref<ProcessState>> alive() {
+    posix::List<posix::Ref<ProcessState>> result;
     for (auto& process : children()) {
       if (ended(*process))
         remove(*process);
@@ -325,9 +325,9 @@ class Processes {
   /// In a child that start() has forked.
   void become(const posix::Ref<ProcessState>& self, posix::ProcessIdentity parent,
               const std::string& parent_name) {
-    auto parent_state = posix::make_ref<ProcessState>(ProcessOptions{.name = parent_name},
-                                                      Function<void()>{}, std::vector<unsigned>{},
-                                                      parent.pid());
+    auto parent_state =
+        posix::make_ref<ProcessState>(ProcessOptions{.name = parent_name}, Function<void()>{},
+                                      posix::List<unsigned>{}, parent.pid());
     const posix::Locked lock{mutex_};
     self_ = self;
     parent_ = std::move(parent_state);
@@ -357,14 +357,14 @@ class Processes {
  private:
   Processes()
       : self_{posix::make_ref<ProcessState>(ProcessOptions{.name = "MainProcess"},
-                                            Function<void()>{}, std::vector<unsigned>{},
+                                            Function<void()>{}, posix::List<unsigned>{},
                                             ::getppid())} {
     ProcessStateLock::mutex();  // made now, while no other thread is making it
   }
 
-  std::vector<posix::Ref<ProcessState>> children() {
+  posix::List<posix::Ref<ProcessState>> children() {
     const posix::Locked lock{mutex_};
-    return children_;
+    return children_.copy();
   }
 
   static bool ended(const ProcessState& process) {
@@ -379,8 +379,8 @@ class Processes {
   // A normal end of the program (Python's _exit_function).
   static void end_children() noexcept {
     constexpr std::chrono::seconds grace{5};
-    std::vector<posix::Ref<ProcessState::SharedChild>> daemons;
-    std::vector<posix::Ref<ProcessState::SharedChild>> others;
+    posix::List<posix::Ref<ProcessState::SharedChild>> daemons;
+    posix::List<posix::Ref<ProcessState::SharedChild>> others;
     at_exit([&] {
       for (const auto& process : here().alive())
         at_exit([&] {
@@ -413,7 +413,7 @@ class Processes {
   posix::Ref<ProcessState> parent_;
   posix::ProcessIdentity parent_identity_;
   posix::ProcessIdentity identity_;
-  std::vector<posix::Ref<ProcessState>> children_;
+  posix::List<posix::Ref<ProcessState>> children_;
   unsigned last_child_ = 0;
   sync::ForkHook fork_hook_{*this};
 };
@@ -439,8 +439,7 @@ inline void ProcessState::start(const posix::Ref<ProcessState>& self) {
     if (creator != posix::this_pid())
       throw std::logic_error{attempt + ": it was made in another process"};
     if (started_ || closed_) throw std::logic_error{attempt + ": already started"};
-    if (parent->daemon_)
-      throw std::logic_error{attempt + ": daemon processes can't have children"};
+    if (parent->daemon_) throw std::logic_error{attempt + ": daemon processes can't have children"};
     started_ = true;
   }
   try {
@@ -521,7 +520,7 @@ inline void ProcessState::close() {
   child_ = nullptr;
 }
 
-inline Process::Process(ProcessOptions options, Function<void()> target, Made) {
+inline posix::Ref<ProcessState> Process::make(ProcessOptions options, Function<void()> target) {
   Processes& here = Processes::here();
   auto identity = here.next_identity();
   if (options.name.empty()) {
@@ -532,8 +531,8 @@ inline Process::Process(ProcessOptions options, Function<void()> target, Made) {
     }
   }
   if (!options.daemon) options.daemon = here.self()->daemon();
-  state_ = posix::make_ref<ProcessState>(std::move(options), std::move(target),
-                                         std::move(identity), posix::this_pid());
+  return posix::make_ref<ProcessState>(std::move(options), std::move(target), std::move(identity),
+                                       posix::this_pid());
 }
 
 inline void Process::start() const { state_->start(state_); }
@@ -602,10 +601,10 @@ inline int Process::sentinel() const {
 }
 
 inline std::vector<Process> active_children() {
-  std::vector<Process> result;
+  posix::List<Process> result;
   for (auto& state : Processes::here().alive())
     result.push_back(Processes::handle(std::move(state)));
-  return result;
+  return {result.begin(), result.end()};
 }
 
 inline Process current_process() { return Processes::handle(Processes::here().self()); }

@@ -20,7 +20,6 @@
 
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "../posix/pipe.hpp"
 #include "../posix/ref.hpp"
@@ -127,7 +126,7 @@ class QueueCore final : public posix::RefCounted {
         });
   }
 
-  std::vector<sync::Debt> debts() { return ledger_.debts(); }
+  posix::List<sync::Debt> debts() { return ledger_.debts(); }
 
   void shutdown(bool immediate) {
     // The event first: whoever it wakes stores the word too, should this process die here.

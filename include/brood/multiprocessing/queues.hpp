@@ -66,7 +66,7 @@ class Queue {
       char buffer[PIPE_BUF];
       put_bytes(core, item, buffer, size, deadline);
     } else {
-      std::vector<char> buffer(size);
+      std::string buffer(size, '\0');
       put_bytes(core, item, buffer.data(), size, deadline);
     }
   }
@@ -228,10 +228,10 @@ class JoinableQueue : public Queue<T> {
 
   /// Who owes how many items.
   std::vector<Unfinished> unfinished() const {
-    std::vector<Unfinished> result;
+    posix::List<Unfinished> result;
     for (const sync::Debt& debt : this->open_core("look into").debts())
       result.push_back({debt.owner.pid(), static_cast<std::size_t>(debt.count), debt.alive});
-    return result;
+    return {result.begin(), result.end()};
   }
 };
 

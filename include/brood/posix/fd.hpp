@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "exchange.hpp"
 
 namespace brood::posix {
 
@@ -27,12 +28,12 @@ class unique_fd {
 
   int get() const noexcept { return fd_; }
   explicit operator bool() const noexcept { return fd_ >= 0; }
-  int release() noexcept { return std::exchange(fd_, -1); }
+  int release() noexcept { return posix::exchange(fd_, -1); }
 
   /// Closes what is held, keeping errno. close() is never retried: on Linux the descriptor is gone
   /// even after EINTR (close(2)).
   void reset(int fd = -1) noexcept {
-    const int old = std::exchange(fd_, fd);
+    const int old = posix::exchange(fd_, fd);
     if (old < 0) return;
     const int saved = errno;
     ::close(old);

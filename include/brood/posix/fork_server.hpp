@@ -18,12 +18,11 @@
 #include <sys/socket.h>
 
 #include <cstdint>
-#include <optional>
-#include <vector>
 
 #include "../function.hpp"
 #include "child.hpp"
 #include "fork.hpp"
+#include "list.hpp"
 #include "pipe.hpp"
 #include "signals.hpp"
 
@@ -44,37 +43,7 @@ class ForkServer {
 
   /// Forks the server. A worker runs `body(index)` with no signal blocked, and then ends with code
   /// 0. Throws os::OSError.
-  explicit ForkServer(Function<void(std::uint32_t)> body) {
-    int ends[2];
-    check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
-    socket_ = unique_fd{ends[0]};
-    // What the server needs is opened here, where a lack of it can be told.
-    Server server{unique_fd{ends[1]}, std::move(body)};
-    PipeEnds gate;  // with SIGCHLD ignored, the server must not end before its pidfd is opened
-    if (children_vanish()) gate = make_pipe();
-    pid_t pid;
-    flush_output();
-    {
-      const BlockAllSignals until_handlers_are_set;
-      pid = check(::fork(), "fork the server of a process pool");
-      if (pid == 0) {
-        socket_.reset();
-        gate.write.reset();
-        char go;
-        if (gate.read) read_some(gate.read.get(), &go, 1);
-        gate.read.reset();
-        server.run();
-        ::_exit(0);
-      }
-    }
-    try {
-      child_.emplace(pid, open_pidfd(pid));
-    } catch (...) {
-      ::kill(pid, SIGKILL);
-      wait_id(P_PID, static_cast<id_t>(pid), nullptr, WEXITED, nullptr);
-      throw;
-    }
-  }
+  explicit ForkServer(Function<void(std::uint32_t)> body) : ForkServer{launch(std::move(body))} {}
 
   ForkServer(const ForkServer&) = delete;
   ForkServer& operator=(const ForkServer&) = delete;
@@ -92,16 +61,15 @@ class ForkServer {
   /// Polls readable when a Report is there.
   int fileno() const noexcept { return socket_.get(); }
   /// Polls readable when the server is gone; -1 where the system has no pidfds.
-  int sentinel() const noexcept { return child_->pidfd(); }
+  int sentinel() const noexcept { return child_.pidfd(); }
 
-  /// The next Report if one is there; `gone` is set when none will ever come again.
-  std::optional<Report> receive(bool& gone) {
-    Report report;
+  /// Whether the next Report is there; `gone` is set when none will ever come again.
+  bool receive(Report& report, bool& gone) {
     const ssize_t length =
         retry_on_eintr([&] { return ::recv(socket_.get(), &report, sizeof report, MSG_DONTWAIT); });
-    if (length == sizeof report) return report;
+    if (length == sizeof report) return true;
     gone = length == 0 || (length < 0 && errno != EAGAIN);
-    return std::nullopt;
+    return false;
   }
 
   /// Waits until all workers have ended by themselves (signal() still reaches them), then ends the
@@ -111,7 +79,7 @@ class ForkServer {
   /// Ends the server, which kills the workers that are left, and waits for it.
   void stop() noexcept { end(Order::quit); }
 
-  pid_t pid() const noexcept { return child_->pid(); }
+  pid_t pid() const noexcept { return child_.pid(); }
 
  private:
   struct Order {
@@ -120,6 +88,46 @@ class ForkServer {
     std::uint32_t worker;
     std::int32_t number;
   };
+
+  struct Launched {
+    unique_fd socket;
+    pid_t pid;
+    unique_fd pidfd;
+  };
+  explicit ForkServer(Launched server)
+      : socket_{std::move(server.socket)}, child_{server.pid, std::move(server.pidfd)} {}
+
+  static Launched launch(Function<void(std::uint32_t)> body) {
+    int ends[2];
+    check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
+    unique_fd socket{ends[0]};
+    // What the server needs is opened here, where a lack of it can be told.
+    Server server{unique_fd{ends[1]}, std::move(body)};
+    PipeEnds gate;  // with SIGCHLD ignored, the server must not end before its pidfd is opened
+    if (children_vanish()) gate = make_pipe();
+    pid_t pid;
+    flush_output();
+    {
+      const BlockAllSignals until_handlers_are_set;
+      pid = check(::fork(), "fork the server of a process pool");
+      if (pid == 0) {
+        socket.reset();
+        gate.write.reset();
+        char go;
+        if (gate.read) read_some(gate.read.get(), &go, 1);
+        gate.read.reset();
+        server.run();
+        ::_exit(0);
+      }
+    }
+    try {
+      return {std::move(socket), pid, open_pidfd(pid)};
+    } catch (...) {
+      ::kill(pid, SIGKILL);
+      wait_id(P_PID, static_cast<id_t>(pid), nullptr, WEXITED, nullptr);
+      throw;
+    }
+  }
 
   bool send(Order order) {
     return retry_on_eintr([&] {
@@ -131,7 +139,7 @@ class ForkServer {
     stopped_ = true;
     send({how, 0, 0});
     try {
-      child_->wait(Deadline{forever});
+      child_.wait(Deadline{forever});
     } catch (const std::exception&) {  // it has ended; an ignored SIGCHLD took the code
     }
   }
@@ -260,8 +268,7 @@ class ForkServer {
         const int code = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
         report({Kind::ended, workers_[i].index, info.si_pid, code,
                 static_cast<std::uint64_t>(usage.ru_maxrss) * 1024});
-        workers_[i] = workers_.back();
-        workers_.pop_back();
+        workers_.erase_unordered(&workers_[i]);
       }
     }
 
@@ -293,14 +300,14 @@ class ForkServer {
     unique_fd program_;
     unique_fd signals_;
     bool finishing_ = false;
-    std::vector<Worker> workers_;  // those that live, in no order
-    std::vector<Report> reports_;
+    List<Worker> workers_;  // those that live, in no order
+    List<Report> reports_;
     std::size_t sent_ = 0;  // of these
   };
 
   const pid_t owner_ = this_pid();
   unique_fd socket_;
-  std::optional<Child> child_;
+  Child child_;
   bool stopped_ = false;
 };
 

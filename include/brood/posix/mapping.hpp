@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "exchange.hpp"
 #include "fd.hpp"
 
 namespace brood::posix {
@@ -25,7 +26,7 @@ class Mapping {
     data_ = static_cast<std::byte*>(address);
   }
   Mapping(Mapping&& other) noexcept
-      : data_{std::exchange(other.data_, nullptr)}, size_{std::exchange(other.size_, 0)} {}
+      : data_{posix::exchange(other.data_, nullptr)}, size_{posix::exchange(other.size_, std::size_t{0})} {}
   Mapping& operator=(Mapping&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
@@ -43,15 +44,20 @@ class Mapping {
   std::size_t size_ = 0;
 };
 
-/// Memory without a name in any file system, of `size` bytes of which none is taken yet. Throws
-/// os::OSError.
-inline unique_fd make_memory_file(const char* label, std::size_t size) {
-  unique_fd fd{check(::memfd_create(label, MFD_CLOEXEC), "memfd_create")};
+/// Gives the file of shared memory its size. Throws os::OSError.
+inline void set_file_size(int fd, std::size_t size) {
   // A limit on the size of files holds here too, and ftruncate() beyond it raises SIGXFSZ.
   rlimit limit{};
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)
     throw_os_error(EFBIG, "give shared memory its size");
-  check(::ftruncate(fd.get(), static_cast<off_t>(size)), "give shared memory its size");
+  check(::ftruncate(fd, static_cast<off_t>(size)), "give shared memory its size");
+}
+
+/// Memory without a name in any file system, of `size` bytes of which none is taken yet. Throws
+/// os::OSError.
+inline unique_fd make_memory_file(const char* label, std::size_t size) {
+  unique_fd fd{check(::memfd_create(label, MFD_CLOEXEC), "memfd_create")};
+  set_file_size(fd.get(), size);
   return fd;
 }
 
@@ -61,6 +67,15 @@ inline int reserve_memory(int fd, std::size_t offset, std::size_t size) noexcept
   const int result = retry_on_eintr(
       [&] { return ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(size)); });
   return result == 0 ? 0 : errno;
+}
+
+/// The same for a whole file of `size` bytes. Throws os::OSError (ENOSPC, ENOMEM: there is not so
+/// much memory; the kernel itself would try for that until it has killed somebody).
+inline void reserve_whole(int fd, std::size_t size) {
+  const auto pages = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES));
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const int error = size / page > pages ? ENOMEM : reserve_memory(fd, 0, size);
+  if (error != 0) throw_os_error(error, "reserve shared memory");
 }
 
 /// Gives the memory of a range back; it reads as zeros from now on.

@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "exchange.hpp"
+
 namespace brood::posix {
 
 /// Base of what a Ref owns. Starts with one owner, who is the first Ref (see make_ref).
@@ -61,7 +63,7 @@ class Ref {
   Ref(const Ref& other) noexcept : object_{other.object_} {
     if (object_ != nullptr) object_->add_owner();
   }
-  Ref(Ref&& other) noexcept : object_{std::exchange(other.object_, nullptr)} {}
+  Ref(Ref&& other) noexcept : object_{posix::exchange(other.object_, nullptr)} {}
   template <class U>
     requires(!std::is_same_v<U, T> && std::is_convertible_v<U*, T*>)
   Ref(Ref<U> other) noexcept : object_{other.release()} {}  // NOLINT: implicit
@@ -78,7 +80,7 @@ class Ref {
   T& operator*() const noexcept { return *object_; }
   explicit operator bool() const noexcept { return object_ != nullptr; }
   /// Gives up the pointer without dropping its count.
-  T* release() noexcept { return std::exchange(object_, nullptr); }
+  T* release() noexcept { return posix::exchange(object_, nullptr); }
   friend bool operator==(const Ref&, const Ref&) noexcept = default;
 
  private:

@@ -6,6 +6,7 @@
 
 #include "../function.hpp"
 #include "error.hpp"
+#include "exchange.hpp"
 #include "signals.hpp"
 
 namespace brood::posix {
@@ -42,11 +43,11 @@ class OsThread {
   }
 
   OsThread(OsThread&& other) noexcept
-      : thread_{other.thread_}, joinable_{std::exchange(other.joinable_, false)} {}
+      : thread_{other.thread_}, joinable_{posix::exchange(other.joinable_, false)} {}
   OsThread& operator=(OsThread&& other) noexcept {
     join();
     thread_ = other.thread_;
-    joinable_ = std::exchange(other.joinable_, false);
+    joinable_ = posix::exchange(other.joinable_, false);
     return *this;
   }
   ~OsThread() { join(); }
@@ -56,11 +57,11 @@ class OsThread {
 
   /// Waits for the end of the thread.
   void join() noexcept {
-    if (std::exchange(joinable_, false)) pthread_join(thread_, nullptr);
+    if (posix::exchange(joinable_, false)) pthread_join(thread_, nullptr);
   }
   /// Lets the thread go on by itself; what it uses is freed when it ends.
   void detach() noexcept {
-    if (std::exchange(joinable_, false)) pthread_detach(thread_);
+    if (posix::exchange(joinable_, false)) pthread_detach(thread_);
   }
 
   /// In a child of fork(), where the thread does not exist: neither joins nor detaches it.

@@ -20,9 +20,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <vector>
 
 #include "../posix/event_fd.hpp"
+#include "../posix/list.hpp"
 #include "../posix/process_identity.hpp"
 #include "../posix/robust_mutex.hpp"
 
@@ -121,9 +121,9 @@ class Ledger {
   }
 
   /// The processes that have taken items and not settled them.
-  std::vector<Debt> debts() {
+  posix::List<Debt> debts() {
     const Locked lock{*this};
-    std::vector<Debt> result;
+    posix::List<Debt> result;
     for (LedgerRow& row : used_rows()) {
       const std::int64_t leases = row.leases.load();
       if (leases > 0)
@@ -141,13 +141,13 @@ class Ledger {
     if (!words_.joiners_seat.lock(deadline, [] {})) return unfinished() <= 0;
     const JoinersSeat seat{words_};
     for (;;) {
-      std::vector<posix::unique_fd> owners;
+      posix::List<posix::unique_fd> owners;
       const Outlook outlook = look(owners, queue_empty);
       if (outlook.all_done) return true;
       if (outlook.dead_claims > 0 && outlook.nobody_is_at_it)
         stuck(outlook.dead, outlook.dead_claims);
       if (outlook.look_again) continue;
-      std::vector<pollfd> entries;
+      posix::List<pollfd> entries;
       entries.push_back({settled_.get(), POLLIN, 0});
       for (const auto& owner : owners)
         if (owner) entries.push_back({owner.get(), POLLIN, 0});
@@ -167,7 +167,7 @@ class Ledger {
 
   // Fills `owners` with a descriptor of each living owner but this process.
   template <class QueueEmpty>
-  Outlook look(std::vector<posix::unique_fd>& owners, QueueEmpty queue_empty) {
+  Outlook look(posix::List<posix::unique_fd>& owners, QueueEmpty queue_empty) {
     Outlook result;
     const Locked lock{*this};
     words_.settled_signalled.store(0);

@@ -8,8 +8,6 @@
 //     }
 #pragma once
 
-#include <optional>
-
 #include "../sync/condition.hpp"
 #include "lock.hpp"
 
@@ -19,15 +17,15 @@ class Condition : public SyncHandle<sync::Condition<sync::PrivateMonitor>> {
   // Calls f with the core of the lock, whichever it is.
   template <class F>
   decltype(auto) on_lock(F f) const {
-    return rlock_ ? f(rlock_->core()) : f(lock_->core());
+    return lock_.identity() == nullptr ? f(rlock_.core()) : f(lock_.core());
   }
 
  public:
   /// Makes an RLock of its own.
   Condition() : Condition{RLock{}} {}
   /// Over a lock of the caller's, which several may share.
-  explicit Condition(const RLock& lock) : SyncHandle{std::in_place}, rlock_{lock} {}
-  explicit Condition(const Lock& lock) : SyncHandle{std::in_place}, lock_{lock} {}
+  explicit Condition(const RLock& lock) : SyncHandle{std::in_place}, rlock_{lock}, lock_{nullptr} {}
+  explicit Condition(const Lock& lock) : SyncHandle{std::in_place}, rlock_{nullptr}, lock_{lock} {}
 
   /// The lock's own calls.
   bool acquire(Timeout limit = forever) const {
@@ -70,8 +68,8 @@ class Condition : public SyncHandle<sync::Condition<sync::PrivateMonitor>> {
   void notify_all() const { notify(static_cast<std::size_t>(-1)); }
 
  private:
-  std::optional<RLock> rlock_;  // one of the two
-  std::optional<Lock> lock_;
+  RLock rlock_;  // one of the two
+  Lock lock_;
 };
 
 }  // namespace brood::threading

@@ -34,6 +34,8 @@ class SyncHandle {
   requires std::is_constructible_v<Core, Args...>
   explicit SyncHandle(std::in_place_t, Args&&... args)
       : object_{posix::make_ref<Object>(std::forward<Args>(args)...)} {}
+  /// Names nothing: for a member that is not used.
+  explicit SyncHandle(std::nullptr_t) noexcept {}
   ~SyncHandle() = default;
 
   Core& core() const noexcept { return object_->core; }

@@ -51,6 +51,7 @@ class Lock : public Acquirable<LockCore> {
 
  private:
   friend class Condition;
+  explicit Lock(std::nullptr_t) noexcept : Acquirable{nullptr} {}
 };
 
 /// A lock that the thread which holds it may acquire again, and must release as often. Python:
@@ -68,6 +69,7 @@ class RLock : public Acquirable<RLockCore> {
 
  private:
   friend class Condition;
+  explicit RLock(std::nullptr_t) noexcept : Acquirable{nullptr} {}
 };
 
 }  // namespace brood::threading

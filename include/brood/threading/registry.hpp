@@ -24,9 +24,10 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "../function.hpp"
+#include "../posix/exchange.hpp"
+#include "../posix/list.hpp"
 #include "../posix/this_process.hpp"
 #include "../posix/thread.hpp"
 #include "../sync/fork_hook.hpp"
@@ -73,7 +74,7 @@ class Registry {
   StateRef current();
   /// The program's first thread; in a child of fork(), the one that forked.
   StateRef main();
-  std::vector<StateRef> enumerate();
+  posix::List<StateRef> enumerate();
   std::size_t active_count();
 
   /// "Thread-N", "Dummy-N": N counts from 1, for each prefix.
@@ -100,7 +101,7 @@ class Registry {
   template <class M>
   M exchange(M& member, M value) {
     const posix::Locked lock{mutex_};
-    return std::exchange(member, std::move(value));
+    return posix::exchange(member, std::move(value));
   }
 
   static std::size_t pthread_ident() noexcept {
@@ -237,10 +238,10 @@ inline Registry::StateRef Registry::main() {
   return main_;
 }
 
-inline std::vector<Registry::StateRef> Registry::enumerate() {
+inline posix::List<Registry::StateRef> Registry::enumerate() {
   current();  // is one of them
   main();     // is another
-  std::vector<StateRef> threads;
+  posix::List<StateRef> threads;
   const posix::Locked lock{mutex_};
   threads.reserve(count_);
   for (ThreadState* thread = first_; thread != nullptr; thread = thread->next)

@@ -187,10 +187,10 @@ inline Thread main_thread() { return Thread{Registry::get().main()}; }
 inline std::size_t active_count() { return Registry::get().active_count(); }
 
 inline std::vector<Thread> enumerate() {
-  std::vector<Thread> threads;
+  posix::List<Thread> threads;
   for (Registry::StateRef& state : Registry::get().enumerate())
     threads.push_back(Thread{std::move(state)});
-  return threads;
+  return {threads.begin(), threads.end()};
 }
 
 inline std::size_t stack_size() {
