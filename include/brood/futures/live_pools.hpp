@@ -41,7 +41,8 @@ class LivePools {
 // Bodies.
 
 inline LivePools& LivePools::instance() {
-  static LivePools& pools = *new LivePools;  // never destroyed: static pools outlive other statics
+  alignas(LivePools) static char memory[sizeof(LivePools)];
+  static LivePools& pools = *::new (memory) LivePools;  // static pools outlive other statics
   return pools;
 }
 

@@ -79,7 +79,7 @@ class ProcessPoolCore final : public posix::RefCounted {
         table_{settings_.max_workers},
         workers_(settings_.max_workers),
         in_slot_(TaskTable::slots),
-        server_{[this](std::uint32_t worker) { run_worker(worker); }} {
+        server_{[this](std::uint32_t worker) { run_worker(worker); }, [this] { rehearse(); }} {
     free_slots_.reserve(TaskTable::slots);
     for (std::uint32_t slot = TaskTable::slots; slot != 0; --slot) free_slots_.push_back(slot - 1);
     Live::here().add(*this);
@@ -245,7 +245,8 @@ class ProcessPoolCore final : public posix::RefCounted {
   class Live {
    public:
     static Live& here() {
-      static Live& live = *new Live;
+      alignas(Live) static char memory[sizeof(Live)];
+      static Live& live = *::new (memory) Live;
       return live;
     }
     void add(ProcessPoolCore& pool) {
@@ -293,16 +294,24 @@ class ProcessPoolCore final : public posix::RefCounted {
     return collector_.joinable() && pthread_equal(collector_.native_handle(), pthread_self()) != 0;
   }
 
-  // In a worker process.
-  void run_worker(std::uint32_t worker) noexcept {
+  // In the fork server: what each worker would do for itself, but for its number.
+  void rehearse() {
     posix::List<unsigned> identity;
-    identity.push_back(worker + 1);
+    identity.push_back(0);
+    std::string name = settings_.worker_name + '-';
+    name.reserve(name.size() + 10);
     multiprocessing::Processes::here().become(
         posix::make_ref<multiprocessing::ProcessState>(
-            multiprocessing::ProcessOptions{.name = settings_.worker_name + "-" +
-                                                    std::to_string(worker + 1)},
-            Function<void()>{}, std::move(identity), owner_),
+            multiprocessing::ProcessOptions{.name = std::move(name)}, Function<void()>{},
+            std::move(identity), owner_),
         program_, settings_.worker_name);
+    RemoteEntry::valid(nullptr);
+    table_.done_event().set();
+  }
+
+  // In a worker process.
+  void run_worker(std::uint32_t worker) noexcept {
+    multiprocessing::Processes::here().become_number(worker + 1);
     if (!TaskWorker{table_, worker}.run(settings_.initializer, settings_.max_tasks_per_child))
       posix::end_forked_child(1);
   }

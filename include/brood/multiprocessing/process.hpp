@@ -171,7 +171,8 @@ enum class Kinship { child, self, parent };
 class ProcessStateLock {
  public:
   static posix::Mutex& mutex() {
-    static ProcessStateLock& lock = *new ProcessStateLock;
+    alignas(ProcessStateLock) static char memory[sizeof(ProcessStateLock)];
+    static ProcessStateLock& lock = *::new (memory) ProcessStateLock;
     return lock.mutex_;
   }
 
@@ -200,8 +201,8 @@ class ProcessState final : public posix::RefCounted {
     using posix::Child::Child;
   };
 
-  const pid_t creator;                   // who may start and join it
-  const posix::List<unsigned> identity;  // {1, 2}: second child of the first child of the program
+  const pid_t creator;             // who may start and join it
+  posix::List<unsigned> identity;  // {1, 2}: second child of the first child of the program
   const StartMethod start_method;
 
   std::string name() const {
@@ -215,6 +216,11 @@ class ProcessState final : public posix::RefCounted {
   bool daemon() const {
     const posix::Locked lock{ProcessStateLock::mutex()};
     return daemon_;
+  }
+  void take_number(unsigned number) {
+    const posix::Locked lock{ProcessStateLock::mutex()};
+    identity.back() = number;
+    name_ += std::to_string(number);
   }
   void set_daemon(bool daemon) {
     const posix::Locked lock{ProcessStateLock::mutex()};
@@ -274,7 +280,8 @@ class ProcessState final : public posix::RefCounted {
 class Processes {
  public:
   static Processes& here() {
-    static Processes& processes = *new Processes;
+    alignas(Processes) static char memory[sizeof(Processes)];
+    static Processes& processes = *::new (memory) Processes;
     return processes;
   }
 
@@ -333,6 +340,13 @@ class Processes {
     parent_ = std::move(parent_state);
     parent_identity_ = parent;
     last_child_ = 0;
+  }
+
+  /// Of a process that has become one of several alike, all but for the number at the end of its
+  /// name.
+  void become_number(unsigned number) {
+    const posix::Locked lock{mutex_};
+    self_->take_number(number);
   }
 
   /// This process's name for its children. Read from /proc once.

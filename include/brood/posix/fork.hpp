@@ -38,12 +38,16 @@ inline pid_t flush_and_fork() {
   return check(::fork(), "fork");
 }
 
+/// _exit, known to a process from its start on: see ForkServer.
+inline void (*const volatile exit_at_once)(int) = &::_exit;
+
 /// Ends a forked child: what it printed is written, what it started is waited for, and neither the
 /// parent's exit handlers nor its static destructors run.
 [[noreturn]] inline void end_forked_child(int code) noexcept {
   run_end_hooks();
   flush_output();
-  ::_exit(code);
+  exit_at_once(code);
+  __builtin_unreachable();
 }
 
 /// Makes a later std::exit() of this forked child end as end_forked_child() does: exit handlers run

@@ -41,9 +41,11 @@ class ForkServer {
     std::uint64_t max_rss_bytes;
   };
 
-  /// Forks the server. A worker runs `body(index)` with no signal blocked, and then ends with code
-  /// 0. Throws os::OSError.
-  explicit ForkServer(Function<void(std::uint32_t)> body) : ForkServer{launch(std::move(body))} {}
+  /// Forks the server, which first runs `prepare()`: what that brings into memory, all workers
+  /// have. A worker runs `body(index)` with no signal blocked, and then ends with code 0. Throws
+  /// os::OSError.
+  explicit ForkServer(Function<void(std::uint32_t)> body, Function<void()> prepare = {})
+      : ForkServer{launch(std::move(body), std::move(prepare))} {}
 
   ForkServer(const ForkServer&) = delete;
   ForkServer& operator=(const ForkServer&) = delete;
@@ -97,12 +99,12 @@ class ForkServer {
   explicit ForkServer(Launched server)
       : socket_{std::move(server.socket)}, child_{server.pid, std::move(server.pidfd)} {}
 
-  static Launched launch(Function<void(std::uint32_t)> body) {
+  static Launched launch(Function<void(std::uint32_t)> body, Function<void()> prepare) {
     int ends[2];
     check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
     unique_fd socket{ends[0]};
     // What the server needs is opened here, where a lack of it can be told.
-    Server server{unique_fd{ends[1]}, std::move(body)};
+    Server server{unique_fd{ends[1]}, std::move(body), std::move(prepare)};
     PipeEnds gate;  // with SIGCHLD ignored, the server must not end before its pidfd is opened
     if (children_vanish()) gate = make_pipe();
     pid_t pid;
@@ -148,8 +150,11 @@ class ForkServer {
   class Server {
    public:
     // In the program.
-    Server(unique_fd socket, Function<void(std::uint32_t)> body)
-        : socket_{std::move(socket)}, body_{std::move(body)}, program_{open_pidfd(program_pid_)} {
+    Server(unique_fd socket, Function<void(std::uint32_t)> body, Function<void()> prepare)
+        : socket_{std::move(socket)},
+          body_{std::move(body)},
+          prepare_{std::move(prepare)},
+          program_{open_pidfd(program_pid_)} {
       sigset_t ended;
       sigemptyset(&ended);
       sigaddset(&ended, SIGCHLD);
@@ -162,6 +167,8 @@ class ForkServer {
       try {
         set_signals();
         detach_stdin();
+        catch_exit_in_forked_child();  // the workers inherit it
+        rehearse();
         while (serve()) {
         }
       } catch (const std::exception& error) {
@@ -170,6 +177,14 @@ class ForkServer {
     }
 
    private:
+    // A function's first call in a process is the dynamic linker's search for it, which touches
+    // many pages. Made here, none of the workers makes it.
+    void rehearse() {
+      int none = 0;
+      ::prctl(PR_GET_PDEATHSIG, &none);
+      if (prepare_) prepare_();
+    }
+
     void set_signals() {
       // Ctrl-C is for the program, which decides what becomes of its workers.
       struct sigaction action {};
@@ -237,7 +252,6 @@ class ForkServer {
         sigset_t none;
         sigemptyset(&none);
         ::sigprocmask(SIG_SETMASK, &none, nullptr);
-        catch_exit_in_forked_child();
         body_(worker);
         end_forked_child(0);
       }
@@ -296,6 +310,7 @@ class ForkServer {
 
     unique_fd socket_;
     Function<void(std::uint32_t)> body_;
+    Function<void()> prepare_;
     const pid_t program_pid_ = ::getpid();
     unique_fd program_;
     unique_fd signals_;

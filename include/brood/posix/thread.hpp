@@ -20,26 +20,35 @@ class OsThread {
  public:
   OsThread() noexcept = default;
 
-  /// Runs `body`, which must not throw, on a stack of `stack_size` bytes (0: the system's default).
-  /// Throws os::OSError (EAGAIN: no more threads to be had; EINVAL: no such stack).
-  explicit OsThread(Function<void()> body, ThreadSignals signals = ThreadSignals::inherit,
-                    std::size_t stack_size = 0) {
+  /// Runs `body(argument)`, which must not throw, on a stack of `stack_size` bytes (0: the system's
+  /// default). Throws os::OSError (EAGAIN: no more threads to be had; EINVAL: no such stack).
+  OsThread(void* (*body)(void*), void* argument, ThreadSignals signals = ThreadSignals::inherit,
+           std::size_t stack_size = 0) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     int error = stack_size == 0 ? 0 : pthread_attr_setstacksize(&attributes, stack_size);
-    auto* const argument = new Function<void()>{std::move(body)};
     if (error == 0 && signals == ThreadSignals::none) {
       const BlockAllSignals blocked;
-      error = pthread_create(&thread_, &attributes, &run, argument);
+      error = pthread_create(&thread_, &attributes, body, argument);
     } else if (error == 0) {
-      error = pthread_create(&thread_, &attributes, &run, argument);
+      error = pthread_create(&thread_, &attributes, body, argument);
     }
     pthread_attr_destroy(&attributes);
-    if (error != 0) {
-      delete argument;
-      throw_os_error(error, "start a thread");
-    }
+    if (error != 0) throw_os_error(error, "start a thread");
     joinable_ = true;
+  }
+
+  /// The same for anything that can be called. The thread frees what holds it: so it has a heap of
+  /// its own, which the one above has not, unless it allocates.
+  explicit OsThread(Function<void()> body, ThreadSignals signals = ThreadSignals::inherit,
+                    std::size_t stack_size = 0) {
+    auto* const argument = new Function<void()>{std::move(body)};
+    try {
+      *this = OsThread{&run, argument, signals, stack_size};
+    } catch (...) {
+      delete argument;
+      throw;
+    }
   }
 
   OsThread(OsThread&& other) noexcept

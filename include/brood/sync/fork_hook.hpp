@@ -56,7 +56,8 @@ class ForkHook {
 
   // Never destroyed: static objects may be enrolled until the very end.
   static Roll& the_roll() noexcept {
-    static Roll& roll = *new Roll;
+    alignas(Roll) static char memory[sizeof(Roll)];
+    static Roll& roll = *::new (memory) Roll;
     return roll;
   }
 

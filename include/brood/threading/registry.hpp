@@ -66,7 +66,8 @@ class Registry {
 
   /// Never destroyed, for daemon threads outlive static objects.
   static Registry& get() {
-    static Registry& registry = *new Registry;
+    alignas(Registry) static char memory[sizeof(Registry)];
+    static Registry& registry = *::new (memory) Registry;
     return registry;
   }
 
