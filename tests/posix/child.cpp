@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: MIT
+#include <dlfcn.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <brood/posix/child.hpp>
+#include <brood/posix/pipe.hpp>
 #include <chrono>
+#include <thread>
+#include <vector>
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
@@ -12,6 +21,16 @@ using namespace std::chrono_literals;
 
 namespace {
 
+// What the kill() below has seen.
+std::atomic<int> kills{0};
+std::atomic<int> kills_of_reaped{0};
+
+// Whether `pid` is a child of ours, running or a zombie.
+bool is_unreaped(pid_t pid) {
+  siginfo_t info{};
+  return ::syscall(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT, nullptr) == 0;
+}
+
 // A child that ends with `code` when the returned descriptor is closed.
 pid_t start(int code, posix::unique_fd& gate) {
   int ends[2];
@@ -19,6 +38,7 @@ pid_t start(int code, posix::unique_fd& gate) {
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::close(ends[1]);
+    ::prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
     char byte = 0;
     while (::read(ends[0], &byte, 1) < 0) {
     }
@@ -30,6 +50,17 @@ pid_t start(int code, posix::unique_fd& gate) {
 }
 
 }  // namespace
+
+// Stands before the C library's, and looks whether the number is the child's before and after.
+extern "C" int kill(pid_t pid, int signal) noexcept {
+  static const auto next = reinterpret_cast<int (*)(pid_t, int)>(::dlsym(RTLD_NEXT, "kill"));
+  if (pid <= 0) return next(pid, signal);
+  ++kills;
+  if (!is_unreaped(pid)) ++kills_of_reaped;
+  const int result = next(pid, signal);
+  if (!is_unreaped(pid)) ++kills_of_reaped;
+  return result;
+}
 
 TEST_CASE("a child is waited for with and without a pidfd") {
   const support::LeakCheck nothing_left;
@@ -67,4 +98,82 @@ TEST_CASE("wait statuses become return codes") {
   CHECK(posix::returncode_of(0) == 0);
   CHECK(posix::returncode_of(255 << 8) == 255);
   CHECK(posix::returncode_of(SIGSEGV | 0x80) == -SIGSEGV);
+}
+
+TEST_CASE("a child that has ended and belongs to its tracer still is waited for in time") {
+  // As strace and debuggers have it: the end is seen, but cannot be reaped before they have.
+  const support::LeakCheck nothing_left;
+  posix::unique_fd gate;
+  const pid_t pid = start(47, gate);
+  REQUIRE(pid > 0);
+  posix::PipeEnds seized = posix::make_pipe();
+  posix::PipeEnds release = posix::make_pipe();
+  const pid_t tracer = ::fork();
+  if (tracer == 0) {
+    gate.reset();
+    release.write.reset();
+    char byte = ::ptrace(PTRACE_SEIZE, pid, nullptr, nullptr) == 0 ? 'y' : 'n';
+    posix::write_some(seized.write.get(), &byte, 1);
+    posix::read_some(release.read.get(), &byte, 1);
+    ::_exit(0);
+  }
+  char answer = 0;
+  REQUIRE(posix::read_some(seized.read.get(), &answer, 1) == 1);
+  gate.reset();
+  {
+    posix::Child child{pid, posix::open_pidfd(pid)};
+    if (answer == 'y') {
+      CHECK(posix::wait_readable(child.pidfd(), posix::Deadline{30s}));
+      CHECK_FALSE(child.poll());
+      CHECK_FALSE(child.wait(posix::Deadline{0s}));
+      CHECK_FALSE(child.wait(posix::Deadline{20ms}));
+    }
+    release.write.reset();
+    CHECK(child.wait(posix::Deadline{30s}) == 47);
+  }
+  CHECK(::waitpid(tracer, nullptr, 0) == tracer);
+}
+
+TEST_CASE("threads that wait and look and signal agree and never signal a number already free") {
+  const support::LeakCheck nothing_left;
+  kills = 0;
+  kills_of_reaped = 0;
+  for (const bool with_pidfd : {true, false}) {
+    for (int round = 0; round < 40; ++round) {
+      posix::unique_fd gate;
+      const pid_t pid = start(47, gate);
+      REQUIRE(pid > 0);
+      posix::Child child{pid, with_pidfd ? posix::open_pidfd(pid) : posix::unique_fd{}};
+      int codes[6] = {};
+      std::atomic<int> ready{0};
+      const auto together = [&ready] {
+        for (++ready; ready < 6;) ::sched_yield();
+      };
+      std::vector<std::thread> threads;
+      for (int i = 0; i < 6; ++i) {
+        threads.emplace_back([&, i] {
+          together();
+          if (i < 2) {
+            codes[i] = child.wait(posix::Deadline{brood::forever}).value_or(-1000);
+          } else if (i == 2) {
+            codes[i] = child.wait(posix::Deadline{60s}).value_or(-1000);
+          } else {
+            for (;;) {
+              if (const auto code = child.poll()) {
+                codes[i] = *code;
+                return;
+              }
+              // Ignored, ignored, and the end.
+              child.send_signal(i == 3 ? SIGURG : i == 4 ? 0 : SIGKILL);
+              ::sched_yield();
+            }
+          }
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      for (const int code : codes) CHECK(code == -SIGKILL);
+    }
+  }
+  CHECK(kills >= 40);
+  CHECK(kills_of_reaped == 0);
 }

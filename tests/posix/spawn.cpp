@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
+#include <signal.h>
+#include <sys/syscall.h>
 
 #include <brood/posix/child.hpp>
 #include <brood/posix/spawn.hpp>
@@ -13,9 +10,11 @@
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/refused_calls.hpp"
 #include "support/start_ways.hpp"
 
 namespace posix = brood::posix;
+using posix::spawn_child::close_range_number;
 
 namespace {
 
@@ -30,21 +29,6 @@ int code_of(const posix::SpawnRequest& wanted) {
   posix::Spawned spawned = posix::spawn(wanted);
   posix::Child child{spawned.pid, std::move(spawned.pidfd)};
   return child.wait(posix::Deadline{brood::forever}).value_or(-1000);
-}
-
-// Makes system call `number` fail with `error` in this process and all it starts.
-bool forbid(const std::vector<long>& numbers, int error) {
-  std::vector<sock_filter> program;
-  program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
-  for (const long number : numbers) {
-    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 1));
-    program.push_back(BPF_STMT(
-        BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (static_cast<unsigned>(error) & SECCOMP_RET_DATA)));
-  }
-  program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
-  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
 const char* const no_other_descriptors =
@@ -69,7 +53,7 @@ TEST_CASE("only requests that need it are made by fork") {
   using posix::SpawnWay;
   const support::StartWay way{SpawnWay::automatic};
   posix::SpawnRequest wanted = request("true");
-  const SpawnWay usual = posix::spawn_ways::sanitized ? SpawnWay::fork : SpawnWay::clone;
+  const SpawnWay usual = posix::sanitized ? SpawnWay::fork : SpawnWay::clone;
   CHECK(posix::spawn_ways::choose(wanted) == usual);
   wanted.cwd = "/";
   wanted.umask = 0;
@@ -95,7 +79,7 @@ TEST_CASE("descriptors are closed also where close_range is missing") {
   for (const int error : {ENOSYS, EPERM, EINVAL}) {
     CHECK(support::in_child([&] {
             for (int fd = 20; fd < 40; ++fd) ::fcntl(0, F_DUPFD, fd);
-            if (!forbid({436}, error)) return 77;
+            if (!support::refuse({{close_range_number, error}})) return 77;
             return code_of(request(no_other_descriptors));
           }) == 47);
   }
@@ -105,7 +89,7 @@ TEST_CASE("descriptors are closed also where neither close_range nor proc is the
   const support::StartWay way{posix::SpawnWay::clone};
   CHECK(support::in_child([&] {
           for (int fd = 20; fd < 40; ++fd) ::fcntl(0, F_DUPFD, fd);
-          if (!forbid({436, SYS_getdents64}, ENOSYS)) return 77;
+          if (!support::refuse({{close_range_number}, {SYS_getdents64}})) return 77;
           return code_of(request(no_other_descriptors));
         }) == 47);
 }
@@ -114,7 +98,8 @@ TEST_CASE("a start works where pidfds are forbidden") {
   const auto way = support::each_start_way();
   for (const int error : {ENOSYS, EPERM}) {
     CHECK(support::in_child([&] {
-            if (!forbid({SYS_pidfd_open, SYS_pidfd_send_signal}, error)) return 77;
+            if (!support::refuse({{SYS_pidfd_open, error}, {SYS_pidfd_send_signal, error}}))
+              return 77;
             return code_of(request("exit 47"));
           }) == 47);
   }
@@ -123,7 +108,7 @@ TEST_CASE("a start works where pidfds are forbidden") {
 TEST_CASE("a start works where clone3 is missing and restores signals there too") {
   const auto way = support::each_start_way();
   CHECK(support::in_child([&] {
-          if (!forbid({SYS_clone3}, ENOSYS)) return 77;
+          if (!support::refuse({{SYS_clone3}})) return 77;
           ::signal(SIGPIPE, SIG_IGN);
           ::signal(SIGUSR1, [](int) {});
           posix::SpawnRequest wanted = request("");
@@ -137,7 +122,11 @@ TEST_CASE("a start works where clone3 is missing and restores signals there too"
 TEST_CASE("a start that has no process left to make is an error with its reason") {
   const auto way = support::each_start_way();
   CHECK(support::in_child([&] {
-          if (!forbid({SYS_clone, SYS_clone3, SYS_fork, SYS_vfork}, EAGAIN)) return 77;
+          if (!support::refuse({{SYS_clone, EAGAIN},
+                                {SYS_clone3, EAGAIN},
+                                {SYS_fork, EAGAIN},
+                                {SYS_vfork, EAGAIN}}))
+            return 77;
           const auto before = support::open_descriptors();
           try {
             posix::spawn(request("true"));
@@ -147,6 +136,15 @@ TEST_CASE("a start that has no process left to make is an error with its reason"
           }
           return support::open_descriptors() == before ? 0 : 3;
         }) == 0);
+}
+
+TEST_CASE("a child whose parent has died before it could ask for a signal does not start") {
+  posix::SpawnRequest wanted = request("exit 47");
+  wanted.parent_death_signal = SIGKILL;
+  posix::PreparedSpawn prepared{wanted};
+  CHECK(support::in_child([&]() -> int { posix::spawn_child::run(prepared.plan); }) == 47);
+  prepared.plan.parent = ::getppid();  // which this process is not
+  CHECK(support::in_child([&]() -> int { posix::spawn_child::run(prepared.plan); }) == 127);
 }
 
 TEST_CASE("the paths to try are those of execvp") {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <brood/subprocess.hpp>
 #include <chrono>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -76,6 +77,27 @@ TEST_CASE("communicate closes every pipe it used") {
   }
 }
 
+TEST_CASE("communicate takes the bytes of anything and all of them") {
+  const int numbers[] = {1, 0x01020304, -1};
+  const std::string_view bytes{reinterpret_cast<const char*>(numbers), sizeof numbers};
+  Popen process({"cat"}, {.in = PIPE, .out = PIPE});
+  CHECK(process.communicate(bytes).first == bytes);
+}
+
+TEST_CASE("newlines of every kind arrive as they are") {
+  const std::string text = "unix\nwindows\r\nmac\rboth\n\r\r\nnone";
+  Popen both({"tee", "/dev/stderr"}, {.in = PIPE, .out = PIPE, .err = PIPE});
+  CHECK(both.communicate(text) == Streams{text, text});
+  Popen without_input({"printf", "a\r\nb\r\n"}, {.in = PIPE, .out = PIPE});
+  CHECK(without_input.communicate().first == "a\r\nb\r\n");
+  Popen by_line({"cat"}, {.in = PIPE, .out = PIPE});
+  by_line.in.write(text);
+  by_line.in.close();
+  CHECK(by_line.out.readline() == "unix\n");
+  CHECK(by_line.out.readline() == "windows\r\n");
+  CHECK(by_line.out.readline() == "mac\rboth\n");
+}
+
 TEST_CASE("what was written before communicate comes first") {
   const support::LeakCheck nothing_left;
   Popen process({"cat"}, {.in = PIPE, .out = PIPE});
@@ -143,6 +165,42 @@ TEST_CASE("a time that runs out amid large output loses nothing") {
   }
   CHECK(rounds > 1);
   CHECK(out == std::string(4 * 65536, '\0'));
+}
+
+TEST_CASE("times that run out at any moment lose nothing in any direction") {
+  const auto way = support::each_start_way();
+  const support::LeakCheck nothing_left;
+  const std::string text = megabytes(1);
+  std::minstd_rand random{47};
+  std::size_t cuts = 0;
+  for (int round = 0; round < 6; ++round) {
+    std::string sunk;
+    Options options{.in = PIPE, .out = PIPE, .err = PIPE};
+    if (round % 3 == 2) options.err = [&sunk](std::string_view piece) { sunk += piece; };
+    Popen process({"tee", "/dev/stderr"}, options);
+    if (round % 3 == 1) process.in.write("before ");
+    Streams streams;
+    std::string so_far;
+    std::string_view input = text;
+    for (bool done = false; !done;) {
+      const std::chrono::microseconds limit{random() % 1500};
+      try {
+        streams = process.communicate(input, limit);
+        done = true;
+      } catch (const TimeoutExpired& error) {
+        ++cuts;
+        // What there is goes on where the last one stood.
+        CHECK((error.out().compare(0, so_far.size(), so_far) == 0));
+        so_far = error.out();
+      }
+      input = {};
+    }
+    const std::string expected = (round % 3 == 1 ? "before " : "") + text;
+    CHECK((streams.first == expected));
+    CHECK(((round % 3 == 2 ? sunk : streams.second) == expected));
+    CHECK(process.returncode() == 0);
+  }
+  CHECK(cuts > 0);
 }
 
 TEST_CASE(

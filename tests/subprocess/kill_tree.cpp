@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <brood/subprocess.hpp>
@@ -132,4 +133,15 @@ TEST_CASE("the mark of a tree is added to the child's environment alone") {
           .out;
   CHECK(inner.find("::outer:\n") != std::string::npos);
   CHECK(inner.find("BROOD_TREE", 1) == std::string::npos);
+}
+
+TEST_CASE("kill with kill_tree reaches at least the child where no descriptor is left") {
+  const auto way = support::each_start_way();
+  CHECK(support::in_child([] {
+          Popen process({"sleep", "600"}, {.kill_tree = true});
+          const rlimit none{0, 0};
+          if (::setrlimit(RLIMIT_NOFILE, &none) != 0) return 1;
+          process.kill();
+          return process.wait() == -SIGKILL ? 0 : 2;
+        }) == 0);
 }

@@ -150,6 +150,21 @@ TEST_CASE("a descriptor passed on is inheritable in the child alone") {
   ::close(fd);
 }
 
+TEST_CASE("any number of descriptors can be passed on") {
+  const auto way = support::each_start_way();
+  const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  std::vector<int> passed;
+  std::string expected = "0 1 2 ";
+  for (int number = 20; number < 44; number += 2) {
+    REQUIRE(::fcntl(fd, F_DUPFD_CLOEXEC, number) == number);
+    passed.insert(passed.begin(), number);
+    expected += std::to_string(number) + " ";
+    CHECK(said(list_descriptors, {.pass_fds = passed}) == expected);
+  }
+  for (const int number : passed) ::close(number);
+  ::close(fd);
+}
+
 TEST_CASE("a descriptor can be passed on and be a standard stream too") {
   const auto way = support::each_start_way();
   const support::TemporaryDirectory directory;

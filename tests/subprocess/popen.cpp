@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <poll.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 #include <brood/subprocess.hpp>
 #include <chrono>
@@ -111,6 +112,20 @@ TEST_CASE("a signal to an ended child does nothing") {
   CHECK_NOTHROW(process.terminate());
   CHECK_NOTHROW(process.send_signal(SIGINT));
   CHECK(process.returncode() == 0);
+}
+
+TEST_CASE("a stopped child has not ended") {
+  const auto way = support::each_start_way();
+  Popen process = waiting_child();
+  process.send_signal(SIGSTOP);
+  siginfo_t info{};
+  REQUIRE(::waitid(P_PID, static_cast<id_t>(process.pid()), &info, WSTOPPED | WNOWAIT) == 0);
+  CHECK_FALSE(process.poll());
+  CHECK_THROWS_AS(process.wait(10ms), TimeoutExpired);
+  CHECK_FALSE(process.returncode());
+  process.send_signal(SIGCONT);
+  process.in.close();
+  CHECK(process.wait() == 0);
 }
 
 TEST_CASE("an unknown signal is an error that names the process") {

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <unistd.h>
+
+#include <brood/posix/pipe.hpp>
 #include <brood/subprocess.hpp>
 #include <chrono>
 #include <filesystem>
@@ -178,6 +181,42 @@ TEST_CASE("run returns when its time is up though a grandchild holds the pipes")
   CHECK(seconds_since(start) < 3);
   const pid_t grandchild = std::atoi(out.c_str());
   if (grandchild > 0) ::kill(grandchild, SIGKILL);
+}
+
+TEST_CASE("every call returns when its time is up though a grandchild holds the pipes") {
+  const auto way = support::each_start_way();
+  brood::posix::PipeEnds hold = brood::posix::make_pipe();
+  brood::posix::PipeEnds echo = brood::posix::make_pipe();
+  // The child ends at once. The grandchild, in a session of its own, keeps the child's output and
+  // goes on until nobody holds the writing end of `hold`.
+  const std::string line = "setsid cat <&" + std::to_string(hold.read.get()) + " 9>&1 >&" +
+                           std::to_string(echo.write.get()) + " & echo early";
+  const auto with = [&](Stdio out) {
+    return Options{.timeout = 100ms,
+                   .out = std::move(out),
+                   .shell = true,
+                   .pass_fds = {hold.read.get(), echo.write.get()}};
+  };
+  std::string seen;
+  const Sink sink = [&seen](std::string_view text) { seen += text; };
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    run(line, with(PIPE));
+    FAIL("no exception");
+  } catch (const TimeoutExpired& error) {
+    CHECK((error.out() == "early\n" || error.out().empty()));
+  }
+  CHECK_THROWS_AS(check_output(line, with(INHERIT)), TimeoutExpired);
+  CHECK_THROWS_AS(run(line, with(sink)), TimeoutExpired);
+  CHECK_THROWS_AS(pipeline({"true", line}, with(PIPE)), TimeoutExpired);
+  // call() waits for the child alone.
+  Options patient = with(DEVNULL);
+  patient.timeout = 60s;
+  CHECK(call(line, patient) == 0);
+  CHECK(seconds_since(start) < 60);
+  REQUIRE(::write(hold.write.get(), "alive", 5) == 5);
+  char text[5];
+  CHECK(::read(echo.read.get(), text, 5) > 0);
 }
 
 TEST_CASE("call returns the exit code and takes options") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <poll.h>
+#include <unistd.h>
 
 #include <brood/subprocess.hpp>
 #include <string>
@@ -63,6 +64,18 @@ TEST_CASE("what is written is buffered until flush or close") {
   process.in.write("again");
   process.in.close();
   CHECK(process.out.read() == "again");
+}
+
+TEST_CASE("the descriptors of the streams are not buffered") {
+  Popen process({"cat"}, {.in = PIPE, .out = PIPE});
+  REQUIRE(::write(process.in.fileno(), "12345678", 8) == 8);
+  char text[4];
+  REQUIRE(::read(process.out.fileno(), text, 4) == 4);
+  CHECK(std::string(text, 4) == "1234");
+  pollfd entry{process.out.fileno(), POLLIN, 0};
+  CHECK(::poll(&entry, 1, 0) == 1);
+  process.in.close();
+  CHECK(process.out.read() == "5678");
 }
 
 TEST_CASE("a conversation goes line by line") {

@@ -4,9 +4,15 @@
 // A string that grows while it is filled is written twice (zeros first) and copied at each growth.
 // Here bytes land once, in chunks that are not initialised, and are copied once, into a string of
 // the right size; a gigabyte takes a quarter of the time.
+//
+// Page faults are the dearest part of a large capture: within a read they even keep the writer out
+// of the pipe. So large memory is asked for page by page in one call, MAP_POPULATE or
+// MADV_POPULATE_WRITE. (Huge pages need fewer faults. But in a virtual machine that returns free
+// memory to its host they are the first to go there, and cost ten times as much to have back.)
 #pragma once
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +24,8 @@ namespace brood::posix {
 
 class ByteChunks {
  public:
+  static constexpr std::size_t pipe_size = std::size_t{64} << 10;  // what a pipe holds at first
+
   ByteChunks() noexcept = default;
   ByteChunks(const ByteChunks&) = delete;
   ByteChunks& operator=(const ByteChunks&) = delete;
@@ -30,9 +38,10 @@ class ByteChunks {
     std::size_t size;
   };
 
-  /// Room for more, never empty. What is written there counts after commit().
-  Space space() {
-    if (last_ == nullptr || last_->used == last_->size) add_chunk();
+  /// Room for more, never empty. What is written there counts after commit(). The first has `first`
+  /// bytes: few, as most programs say little, and memory for more is dearer than their words.
+  Space space(std::size_t first = small_size) {
+    if (last_ == nullptr || last_->used == last_->size) add_chunk(first);
     return {last_->data + last_->used, last_->size - last_->used};
   }
   void commit(std::size_t size) noexcept {
@@ -54,9 +63,9 @@ class ByteChunks {
   /// All of it so far.
   std::string copy() const {
     std::string result;
-    reserve(result);
+    result.reserve(size_);
     for (const Chunk* chunk = first_; chunk != nullptr; chunk = chunk->next)
-      result.append(chunk->data, chunk->used);
+      append_to(result, *chunk);
     return result;
   }
 
@@ -64,9 +73,9 @@ class ByteChunks {
   /// bytes are never there twice.
   std::string take() {
     std::string result;
-    reserve(result);
+    result.reserve(size_);
     while (first_ != nullptr) {
-      result.append(first_->data, first_->used);
+      append_to(result, *first_);
       drop_first();
     }
     size_ = 0;
@@ -74,8 +83,9 @@ class ByteChunks {
   }
 
  private:
-  static constexpr std::size_t huge_page = std::size_t{2} << 20;
-  static constexpr std::size_t first_size = std::size_t{64} << 10;
+  static constexpr std::size_t small_size = std::size_t{4} << 10;
+  static constexpr std::size_t large_size = std::size_t{512} << 10;
+  static constexpr std::size_t mapped_size = std::size_t{2} << 20;
 
   struct Chunk {
     Chunk* next;
@@ -85,20 +95,21 @@ class ByteChunks {
     bool mapped;
   };
 
-  void add_chunk() {
-    char* const huge = size_ > 8 * first_size ? map_huge_page() : nullptr;
-    const std::size_t size = first_ == nullptr ? first_size : 8 * first_size;
-    const std::size_t allocated = huge != nullptr ? sizeof(Chunk) : sizeof(Chunk) + size;
+  void add_chunk(std::size_t first) {
+    char* const mapping = size_ > large_size ? map() : nullptr;
+    const std::size_t size = first_ == nullptr    ? first
+                             : size_ <= pipe_size ? pipe_size
+                                                  : large_size;
     void* memory = nullptr;
     try {
-      memory = ::operator new(allocated);
+      memory = ::operator new(mapping != nullptr ? sizeof(Chunk) : sizeof(Chunk) + size);
     } catch (...) {
-      if (huge != nullptr) ::munmap(huge, huge_page);
+      if (mapping != nullptr) ::munmap(mapping, mapped_size);
       throw;
     }
     auto* const chunk =
-        huge != nullptr
-            ? new (memory) Chunk{nullptr, huge, huge_page, 0, true}
+        mapping != nullptr
+            ? new (memory) Chunk{nullptr, mapping, mapped_size, 0, true}
             : new (memory)
                   Chunk{nullptr, static_cast<char*>(memory) + sizeof(Chunk), size, 0, false};
     (last_ == nullptr ? first_ : last_->next) = chunk;
@@ -113,28 +124,26 @@ class ByteChunks {
     ::operator delete(chunk);
   }
 
-  // Page faults are the dearest part of a large capture: one for 2 MiB instead of 512.
-  static char* map_huge_page() noexcept {
-    void* const area = ::mmap(nullptr, 2 * huge_page, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (area == MAP_FAILED) return nullptr;
-    char* const begin = static_cast<char*>(area);
-    const std::size_t before = to_alignment(begin);
-    if (before != 0) ::munmap(begin, before);
-    ::munmap(begin + before + huge_page, huge_page - before);
-    ::madvise(begin + before, huge_page, MADV_HUGEPAGE);
-    return begin + before;
+  static char* map() noexcept {
+    void* const area = ::mmap(nullptr, mapped_size, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    return area == MAP_FAILED ? nullptr : static_cast<char*>(area);
   }
 
-  static std::size_t to_alignment(const char* address) noexcept {
-    return (huge_page - reinterpret_cast<std::uintptr_t>(address) % huge_page) % huge_page;
+  // `result` has the room.
+  static void append_to(std::string& result, const Chunk& chunk) {
+    if (chunk.mapped) populate(result.data() + result.size(), chunk.used);
+    result.append(chunk.data, chunk.used);
   }
 
-  void reserve(std::string& result) const {
-    result.reserve(size_);
-    const std::size_t skipped = to_alignment(result.data());
-    if (size_ >= skipped + 2 * huge_page)
-      ::madvise(result.data() + skipped, (size_ - skipped) / huge_page * huge_page, MADV_HUGEPAGE);
+  // The whole pages there. Before Linux 5.14 they come one by one, as they are written.
+  static void populate(char* begin, std::size_t size) noexcept {
+    constexpr int populate_write = 23;  // MADV_POPULATE_WRITE
+    static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto at = reinterpret_cast<std::uintptr_t>(begin);
+    const std::uintptr_t first = (at + page - 1) / page * page;
+    const std::uintptr_t end = (at + size) / page * page;
+    if (first < end) ::madvise(begin + (first - at), end - first, populate_write);
   }
 
   Chunk* first_ = nullptr;

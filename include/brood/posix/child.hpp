@@ -62,26 +62,44 @@ class Child {
 
   /// Waits for the end and reaps; empty when time is up first.
   std::optional<int> wait(const Deadline& deadline) {
-    for (;;) {
+    // Without a limit it is cheaper to sleep at once than to look first.
+    if (deadline.is_forever() && !returncode()) sleep_until_ended();
+    for (bool ended = false;;) {
       if (const auto code = poll()) return code;
-      if (pidfd_) {
+      if (pidfd_ && !ended) {
         if (!wait_readable(pidfd_.get(), deadline)) return poll();
+        ended = true;  // if it cannot be reaped now, a tracer has to first (ptrace(2))
       } else if (deadline.is_forever()) {
-        siginfo_t info{};  // WNOWAIT: leaves the zombie for poll()
-        wait_id(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT, nullptr);
+        sleep_until_ended();
       } else if (!nap_until(deadline)) {
         return poll();
       }
     }
   }
 
+  /// Waits without limit and reaps, with one system call. Nobody else may use the object meanwhile.
+  std::optional<int> wait_alone() {
+    const Locked lock{mutex_};
+    return reap(0);
+  }
+
   /// Sends a signal unless the child has ended. Throws os::OSError (EINVAL, EPERM).
   void send_signal(int signal) {
     const Locked lock{mutex_};
     if (reap()) return;
-    const int result = pidfd_ ? send_signal_by_pidfd(pidfd_.get(), signal) : ::kill(pid_, signal);
+    int result = -1;
+    if (pidfd_) result = send_signal_by_pidfd(pidfd_.get(), signal);
+    if (!pidfd_ || (result != 0 && means_unsupported(errno))) result = ::kill(pid_, signal);
     if (result != 0 && errno != ESRCH)
       throw_errno("send a signal to process", std::to_string(pid_));
+  }
+
+  /// Calls f(pid) while nobody can reap the child, so that the number stays its own; f(0) once it
+  /// has been reaped.
+  template <class F>
+  void while_unreaped(F f) {
+    const Locked lock{mutex_};
+    f(reap() ? 0 : pid_);
   }
 
   /// What the child and its waited-for children used. Zeros until its end has been seen.
@@ -92,15 +110,10 @@ class Child {
 
  private:
   // With the mutex held.
-  std::optional<int> reap() {
+  std::optional<int> reap(int options = WNOHANG) {
     if (returncode_) return returncode_;
     siginfo_t info{};
-    // By pidfd, since with SIGCHLD ignored the pid may belong to a later child already.
-    const int result =
-        pidfd_ ? wait_id(id_is_pidfd, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG,
-                         &usage_)
-               : wait_id(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG, &usage_);
-    if (result == 0) {
+    if (wait_for(info, options, &usage_) == 0) {
       if (info.si_pid == 0) return std::nullopt;
       returncode_ = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
     } else if (errno == ECHILD) {
@@ -122,6 +135,17 @@ class Child {
     return returncode_;
   }
 
+  // By pidfd where that may be, since with SIGCHLD ignored the pid may belong to a later child
+  // already.
+  int wait_for(siginfo_t& info, int options, rusage* usage) const noexcept {
+    if (pidfd_) {
+      const auto id = static_cast<id_t>(pidfd_.get());
+      const int result = wait_id(id_is_pidfd, id, &info, WEXITED | options, usage);
+      if (result == 0 || !means_unsupported(errno)) return result;
+    }
+    return wait_id(P_PID, static_cast<id_t>(pid_), &info, WEXITED | options, usage);
+  }
+
   // The status of a child that nobody can wait for any more. Its last moments are in steps: it is
   // not waitable, pollers see it end, its status is put on record, it is gone (and then POLLHUP).
   bool vanished_status(int& status) const {
@@ -133,7 +157,13 @@ class Child {
            poll_until(&gone, 1, Deadline{moment}) > 0 && exit_status_by_pidfd(pidfd_.get(), status);
   }
 
-  // Without pidfds a limited wait can only look now and then, as CPython's does.
+  // Leaves the zombie for poll(). Returns at once where the end is not ours to wait for any more.
+  void sleep_until_ended() const noexcept {
+    siginfo_t info{};
+    wait_for(info, WNOWAIT, nullptr);
+  }
+
+  // Where no pidfd tells the moment, a limited wait can only look now and then, as CPython's does.
   static bool nap_until(const Deadline& deadline) {
     if (deadline.expired()) return false;
     const auto left = deadline.left();

@@ -33,6 +33,11 @@ class Deadline {
   /// What is left, to hand on to another bounded call.
   Timeout timeout() const noexcept { return is_forever() ? forever : Timeout{left()}; }
 
+  /// This one, or one that is `limit` from now if that comes first.
+  Deadline sooner(std::chrono::nanoseconds limit) const noexcept {
+    return left() < limit ? *this : Deadline{Timeout{limit}};
+  }
+
   /// The moment itself, for calls that take an absolute CLOCK_MONOTONIC time.
   timespec absolute() const noexcept { return to_timespec(at_); }
 

@@ -8,6 +8,9 @@
 // Each is stopped as soon as it is found, and the search is repeated until it finds no more: what
 // is stopped starts no others. Only then the signal is sent, and last SIGCONT so that it is
 // received.
+//
+// Signals go by pidfd. Where a sandbox refuses those they go by number, looked at once more just
+// before; a number that passes to another process at that very moment cannot be told.
 #pragma once
 
 #include <dirent.h>
@@ -15,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "pidfd.hpp"
@@ -23,8 +27,8 @@ namespace brood::posix {
 
 class ProcessTree {
  public:
-  /// `root` is the first process, or 0 when it has been waited for. `mark` is looked for in the
-  /// values of the variable BROOD_TREE.
+  /// `root` is the first process, which nobody may wait for meanwhile, or 0 when it has been waited
+  /// for. `mark` is looked for in the values of the variable BROOD_TREE.
   ProcessTree(pid_t root, const std::string& mark) : root_{root}, mark_{mark} {}
   ProcessTree(const ProcessTree&) = delete;
   ProcessTree& operator=(const ProcessTree&) = delete;
@@ -37,21 +41,23 @@ class ProcessTree {
   }
 
   /// Sends `signal` to all of them; those that end meanwhile, or may not be signalled, are passed
-  /// over. Takes time in proportion to the number of processes of the machine.
+  /// over. Takes time in proportion to the number of processes of the machine. Without a descriptor
+  /// or memory to spare for the search, the root gets it in any case.
   void send_signal(int signal) {
     while (stop_new_members()) {
     }
     for (const Member* member = members_; member != nullptr; member = member->next) {
-      send_signal_by_pidfd(member->pidfd.get(), signal);
-      if (signal != SIGKILL && signal != SIGSTOP)
-        send_signal_by_pidfd(member->pidfd.get(), SIGCONT);
+      send(*member, signal);
+      if (signal != SIGKILL && signal != SIGSTOP) send(*member, SIGCONT);
     }
+    if (root_ > 0 && !is_member(root_)) ::kill(root_, signal);
   }
 
  private:
   struct Member {
     pid_t pid;
-    unique_fd pidfd;
+    unique_fd pidfd;  // empty where the system has none
+    unsigned long long start;
     Member* next;
   };
 
@@ -60,6 +66,7 @@ class ProcessTree {
     pid_t parent = 0;
     pid_t group = 0;
     pid_t session = 0;
+    unsigned long long start = 0;  // when it was made, in clock ticks; no two of a number have one
   };
 
   bool stop_new_members() {
@@ -70,13 +77,30 @@ class ProcessTree {
       const pid_t pid = std::atoi(entry->d_name);
       if (pid <= 1 || pid == ::getpid() || is_member(pid) || !belongs(pid)) continue;
       unique_fd pidfd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
-      // The number may have gone to another process before there was a pidfd.
-      if (!pidfd || !belongs(pid) || send_signal_by_pidfd(pidfd.get(), SIGSTOP) != 0) continue;
-      members_ = new Member{pid, std::move(pidfd), members_};
+      if (!pidfd && !means_unsupported(errno)) continue;
+      const unsigned long long start = read_status(pid).start;
+      // The number may have gone to another process before that.
+      if (!belongs(pid)) continue;
+      Member* const member = new (std::nothrow) Member{pid, std::move(pidfd), start, nullptr};
+      if (member == nullptr) break;
+      if (send(*member, SIGSTOP) != 0) {
+        delete member;
+        continue;
+      }
+      member->next = members_;
+      members_ = member;
       found = true;
     }
     ::closedir(directory);
     return found;
+  }
+
+  static int send(const Member& member, int signal) {
+    if (member.pidfd) {
+      const int result = send_signal_by_pidfd(member.pidfd.get(), signal);
+      if (result == 0 || !means_unsupported(errno)) return result;
+    }
+    return read_status(member.pid).start == member.start ? ::kill(member.pid, signal) : -1;
   }
 
   bool is_member(pid_t pid) const noexcept {
@@ -104,15 +128,18 @@ class ProcessTree {
     if (file == nullptr) return status;
     text[std::fread(text, 1, sizeof text - 1, file)] = '\0';
     std::fclose(file);
-    // pid (name) state parent group session ...; the name may hold anything.
+    // pid (name) state parent group session, 15 more, start; the name may hold anything.
     if (const char* const end = std::strrchr(text, ')'))
-      if (std::sscanf(end + 1, " %c %d %d %d", &status.state, &status.parent, &status.group,
-                      &status.session) != 4)
+      if (std::sscanf(
+              end + 1,
+              " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+              &status.state, &status.parent, &status.group, &status.session, &status.start) != 5)
         status.state = 'Z';
     return status;
   }
 
   bool has_mark(pid_t pid) const {
+    if (mark_.empty()) return false;
     char name[64];
     std::snprintf(name, sizeof name, "/proc/%d/environ", pid);
     std::FILE* const file = std::fopen(name, "re");

@@ -20,7 +20,7 @@
 #include <spawn.h>
 
 #include "pidfd.hpp"
-#include "poll.hpp"
+#include "sanitizers.hpp"
 #include "spawn_request.hpp"
 
 namespace brood::posix {
@@ -44,15 +44,7 @@ inline Spawned spawn(const SpawnRequest& request);
 
 namespace spawn_ways {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_HWADDRESS__)
-inline constexpr bool sanitized = true;
-#elif defined(__has_feature)
-inline constexpr bool sanitized =
-    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||
-    __has_feature(memory_sanitizer) || __has_feature(hwaddress_sanitizer);
-#else
-inline constexpr bool sanitized = false;
-#endif
+using posix::sanitized;
 
 /// Whether the kernel forgets children that end (wait(2), "SIGCHLD"), so that only a pidfd opened
 /// before the end can tell the code.
@@ -60,6 +52,14 @@ inline bool children_vanish() noexcept {
   struct sigaction action;
   if (::sigaction(SIGCHLD, nullptr, &action) != 0) return false;
   return action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
+}
+
+/// Whether the program looks after ended children itself: a wait in its handler, or an ignored
+/// SIGCHLD, may take the code before us, and then a pidfd can still tell it.
+inline bool sigchld_is_default() noexcept {
+  struct sigaction action;
+  return ::sigaction(SIGCHLD, nullptr, &action) == 0 && action.sa_handler == SIG_DFL &&
+         (action.sa_flags & SA_NOCLDWAIT) == 0;
 }
 
 inline bool needs_fork(const SpawnRequest& request) noexcept {
@@ -86,8 +86,11 @@ inline pid_t clone3_clearing_handlers(char* stack, std::size_t stack_size, int* 
     std::uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
   } arguments{};
   constexpr std::uint64_t clear_handlers = 0x100000000;  // CLONE_CLEAR_SIGHAND, Linux 5.5
-  arguments.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | clear_handlers;
-  arguments.pidfd = reinterpret_cast<std::uintptr_t>(pidfd);
+  arguments.flags = CLONE_VM | CLONE_VFORK | clear_handlers;
+  if (plan->pidfd) {
+    arguments.flags |= CLONE_PIDFD;
+    arguments.pidfd = reinterpret_cast<std::uintptr_t>(pidfd);
+  }
   arguments.exit_signal = SIGCHLD;
   arguments.stack = reinterpret_cast<std::uintptr_t>(stack);
   arguments.stack_size = stack_size;
@@ -110,40 +113,56 @@ inline pid_t clone3_clearing_handlers(char* stack, std::size_t stack_size, int* 
 }
 #endif
 
-/// Stands still until the child has gone to its program, or ended. Returns 0 or an errno.
-inline int by_clone(SpawnPlan& plan, Spawned& result, bool& finished) noexcept {
-  // Enough for the child's few shallow frames. It cannot need more: it never resolves a symbol,
-  // since syscall() has been called here before, and no signal reaches it.
-  alignas(64) char stack[16 * 1024];
-  ::syscall(SYS_getpid);
-  bool memory_is_shared = false;
-  plan.memory_is_shared = &memory_is_shared;
-  int pidfd = -1;
-  pid_t pid = -1;
-  const BlockAllSignals blocked;
-  if (plan.restore_signals)
-    sigemptyset(&plan.mask);
-  else
-    plan.mask = blocked.before();
-  errno = ENOSYS;
-#if defined(__x86_64__)
-  plan.handlers_are_reset = true;
-  pid = clone3_clearing_handlers(stack, sizeof stack, &pidfd, &spawn_child::run, &plan);
-  plan.handlers_are_reset = pid > 0;
-#endif
+/// The same by clone(2), for older kernels and other processors: the child resets the handlers
+/// itself, and no signal may reach it before.
+inline pid_t clone_with_signals_blocked(SpawnPlan& plan, char* stack_end, int& pidfd) noexcept {
   const auto child = [](void* argument) -> int {
     spawn_child::run(*static_cast<const SpawnPlan*>(argument));
   };
   constexpr int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
-  if (pid < 0 && means_unsupported(errno))
-    pid = ::clone(child, stack + sizeof stack, flags | CLONE_PIDFD, &plan, &pidfd);
-  if (pid < 0 && means_unsupported(errno)) pid = ::clone(child, stack + sizeof stack, flags, &plan);
-  plan.memory_is_shared = nullptr;
+  const BlockAllSignals blocked;
+  if (!plan.restore_signals) plan.mask = blocked.before();
+  if (plan.pidfd) {
+    const pid_t pid = ::clone(child, stack_end, flags | CLONE_PIDFD, &plan, &pidfd);
+    if (pid >= 0 || !means_unsupported(errno)) return pid;
+  }
+  return ::clone(child, stack_end, flags, &plan);
+}
+
+/// Whether a clone has shared this process's memory, as it should. Emulators (QEMU's user mode)
+/// make a plain fork of it, and do not wait; until it is known not to be one, a pipe has to be
+/// there for the child's report. With __atomic, as threads may start programs at once.
+inline bool clone_shares_memory = false;
+
+/// Stands still until the child has gone to its program, or ended, if `news` says that the memory
+/// is shared. Returns 0 or an errno.
+inline int by_clone(SpawnPlan& plan, Spawned& result, SpawnSharedNews& news) noexcept {
+  // Enough for the child's few shallow frames. It cannot need more: it never resolves a symbol,
+  // since syscall() has been called here before, and no signal reaches it.
+  alignas(64) char stack[16 * 1024];
+  if (!__atomic_load_n(&clone_shares_memory, __ATOMIC_RELAXED)) ::syscall(SYS_getpid);
+  plan.shared = &news;
+  int pidfd = -1;
+  pid_t pid = -1;
+  errno = ENOSYS;
+#if defined(__x86_64__)
+  // Without handlers no signal can do harm in there, so none needs to be blocked: two system calls
+  // less. One that ends or stops the child does it here instead of in the program.
+  plan.handlers_are_reset = true;
+  plan.set_mask = plan.restore_signals;
+  sigemptyset(&plan.mask);
+  pid = clone3_clearing_handlers(stack, sizeof stack, &pidfd, &spawn_child::run, &plan);
+#endif
+  if (pid < 0 && means_unsupported(errno)) {
+    plan.handlers_are_reset = false;
+    plan.set_mask = true;
+    pid = clone_with_signals_blocked(plan, stack + sizeof stack, pidfd);
+  }
+  plan.shared = nullptr;
   if (pid < 0) return errno;
   result.pid = pid;
   result.pidfd.reset(pidfd);
-  // Emulators (QEMU's user mode) make a plain fork of it, and do not wait.
-  finished = *static_cast<volatile bool*>(&memory_is_shared);
+  if (news.is_shared) __atomic_store_n(&clone_shares_memory, true, __ATOMIC_RELAXED);
   return 0;
 }
 
@@ -161,10 +180,8 @@ inline int by_fork(SpawnPlan& plan, Spawned& result) {
     plan.gate_write = gate.write.get();
   }
   const BlockAllSignals blocked;
-  if (plan.restore_signals)
-    sigemptyset(&plan.mask);
-  else
-    plan.mask = blocked.before();
+  plan.set_mask = true;
+  if (!plan.restore_signals) plan.mask = blocked.before();
   const pid_t pid = ::fork();
   if (pid == 0) spawn_child::run(plan);
   if (pid < 0) return errno;
@@ -190,31 +207,34 @@ struct PosixSpawnObjects {
   posix_spawnattr_t attributes;
 };
 
-/// Fills `report` when the child could not become the program; that child is gone already.
-/// False when this C library has no words for what is asked.
-inline bool by_posix_spawn(const SpawnPlan& plan, Spawned& result, SpawnReport& report) {
+/// False when this C library has no words for what is asked, or when the start failed: it does not
+/// tell which step did, or whether it was refused as such (clone with VFORK in a sandbox). Another
+/// way will.
+inline bool by_posix_spawn(const SpawnPlan& plan, Spawned& result) {
 #if !defined(__GLIBC__)
-  static_cast<void>(plan), static_cast<void>(result), static_cast<void>(report);
+  static_cast<void>(plan), static_cast<void>(result);
   return false;
 #else
   PosixSpawnObjects objects;
+  int refused = 0;  // no memory, or a number it takes for invalid (one above RLIMIT_NOFILE)
   for (int target = 0; target < 3; ++target)
     if (plan.stdio[target] >= 0)
-      posix_spawn_file_actions_adddup2(&objects.actions, plan.stdio[target], target);
+      refused |= posix_spawn_file_actions_adddup2(&objects.actions, plan.stdio[target], target);
   if (plan.cwd != nullptr) {
 #if __GLIBC_PREREQ(2, 29)
-    posix_spawn_file_actions_addchdir_np(&objects.actions, plan.cwd);
+    refused |= posix_spawn_file_actions_addchdir_np(&objects.actions, plan.cwd);
 #else
     return false;
 #endif
   }
   if (plan.close_fds) {
 #if __GLIBC_PREREQ(2, 34)
-    posix_spawn_file_actions_addclosefrom_np(&objects.actions, 3);
+    refused |= posix_spawn_file_actions_addclosefrom_np(&objects.actions, 3);
 #else
     return false;
 #endif
   }
+  if (refused != 0) return false;
   short flags = 0;
   if (plan.restore_signals) {
     sigset_t signals;
@@ -231,27 +251,16 @@ inline bool by_posix_spawn(const SpawnPlan& plan, Spawned& result, SpawnReport& 
     posix_spawnattr_setpgroup(&objects.attributes, plan.process_group);
   }
   posix_spawnattr_setflags(&objects.attributes, flags);
-  int first_error = 0;
-  int error = 0;
   for (const char* path = plan.candidates; *path != '\0';
        path += std::string_view{path}.size() + 1) {
-    error = ::posix_spawn(&result.pid, path, &objects.actions, &objects.attributes, plan.argv,
-                          plan.envp);
-    if (error == 0) {
+    if (::posix_spawn(&result.pid, path, &objects.actions, &objects.attributes, plan.argv,
+                      plan.envp) == 0) {
       result.pidfd = try_open_pidfd(result.pid);
       return true;
     }
-    if (error != ENOENT && error != ENOTDIR && first_error == 0) first_error = error;
-  }
-  // It does not tell which step failed. A directory that cannot be entered can be told apart.
-  report.error = first_error != 0 ? first_error : error;
-  report.stage = SpawnStage::exec;
-  if (plan.cwd != nullptr && ::access(plan.cwd, X_OK) != 0) {
-    report.error = errno;
-    report.stage = SpawnStage::chdir;
   }
   result.pid = -1;
-  return true;
+  return false;
 #endif
 }
 
@@ -267,46 +276,50 @@ inline SpawnWay choose(const SpawnRequest& request) noexcept {
 
 inline Spawned spawn(const SpawnRequest& request) {
   PreparedSpawn prepared{request};
-  SpawnReport report;
-  report.magic = 0;
+  prepared.plan.pidfd = request.pidfd || !spawn_ways::sigchld_is_default();
+  SpawnSharedNews news;
   Spawned result;
   SpawnWay way = spawn_ways::choose(request);
-  bool finished = false;  // the outcome is known already: exec, or a report in the pipe
   if (way == SpawnWay::clone) {
-    const int error = spawn_ways::by_clone(prepared.plan, result, finished);
+    if (!__atomic_load_n(&spawn_ways::clone_shares_memory, __ATOMIC_RELAXED))
+      prepared.open_report();
+    const int error = spawn_ways::by_clone(prepared.plan, result, news);
     if (error != 0 && !means_unsupported(error)) throw_os_error(error, "start a process");
     if (error != 0)
       way = spawn_ways::posix_spawn_can(request) ? SpawnWay::posix_spawn : SpawnWay::fork;
   }
   if (way == SpawnWay::posix_spawn) {
-    if (spawn_ways::by_posix_spawn(prepared.plan, result, report)) {
-      if (result.pid < 0) throw_report(request, report);
-      return result;
-    }
+    if (spawn_ways::by_posix_spawn(prepared.plan, result)) return result;
     way = SpawnWay::fork;
   }
   if (way == SpawnWay::fork) {
+    prepared.open_report();
     const int error = spawn_ways::by_fork(prepared.plan, result);
     if (error != 0) throw_os_error(error, "fork a process");
   }
 
-  // When the end of the program's image was waited for, what was reported lies in the pipe now.
-  // Waiting for the pipe's end instead could take long: a process that another thread forked
-  // meanwhile may hold a copy of it.
-  prepared.report.write.reset();
-  ssize_t size = 0;
-  if (!finished || wait_readable(prepared.report.read.get(), Deadline{std::chrono::nanoseconds{0}}))
-    size = read_some(prepared.report.read.get(), &report, sizeof report);
-  if (size == 0) {
-    if (!result.pidfd) result.pidfd = spawn_ways::try_open_pidfd(result.pid);
+  int read_error = 0;
+  if (!news.is_shared) {
+    // The pipe's end is that of the program's image, or comes after a report.
+    prepared.report.write.reset();
+    const ssize_t size = read_some(prepared.report.read.get(), &news.report, sizeof news.report);
+    news.has_failed = size != 0;
+    if (size < 0)
+      read_error = errno;
+    else if (size > 0 && (size != static_cast<ssize_t>(sizeof news.report) ||
+                          news.report.magic != SpawnReport::expected_magic))
+      read_error = EIO;
+  }
+  if (!news.has_failed) {
+    if (prepared.plan.pidfd && !result.pidfd) result.pidfd = spawn_ways::try_open_pidfd(result.pid);
     return result;
   }
+  if (read_error != 0) ::kill(result.pid, SIGKILL);  // the program may be running
   siginfo_t ended{};
   wait_id(P_PID, static_cast<id_t>(result.pid), &ended, WEXITED, nullptr);
-  if (size != static_cast<ssize_t>(sizeof report) || report.magic != SpawnReport::expected_magic)
-    throw_os_error(EIO, "read what the child reports, which is garbled; starting",
-                   request.executable);
-  throw_report(request, report);
+  if (read_error != 0)
+    throw_os_error(read_error, "learn from the child whether it could execute", request.executable);
+  throw_report(request, news.report);
 }
 
 }  // namespace brood::posix

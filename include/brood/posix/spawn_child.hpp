@@ -3,8 +3,8 @@
 //
 // It may run in the parent's memory (CLONE_VM) while other threads of the parent run on, so it
 // makes raw system calls only: no allocation, no lock, no libc wrapper that has either. All it
-// needs lies ready in a SpawnPlan. Whatever fails is told over a close-on-exec pipe; exec itself
-// closes that.
+// needs lies ready in a SpawnPlan. Whatever fails is told in that memory, and over a close-on-exec
+// pipe if there is one; exec itself closes that.
 #pragma once
 
 #include <fcntl.h>
@@ -54,6 +54,13 @@ struct ResourceLimit {
   rlim_t hard = soft;
 };
 
+/// What a child that has its parent's memory writes there.
+struct SpawnSharedNews {
+  bool is_shared = false;  // the parent sees it, so it will see a report too
+  bool has_failed = false;
+  SpawnReport report;  // then
+};
+
 /// Everything the child needs, prepared by the parent. Pointers and lengths only.
 struct SpawnPlan {
   char* const* argv = nullptr;
@@ -61,17 +68,18 @@ struct SpawnPlan {
   bool inherits_environment = false;  // preexec may change it, and move the list
   const char* candidates = nullptr;   // paths to try, each ended by NUL, the list by an empty one
   int stdio[3] = {-1, -1, -1};        // -1, the stream's own number, or 3 and above
-  int report_fd = -1;                 // 3 or above
+  int report_fd = -1;                 // 3 or above; -1: none
   int gate_read = -1;                 // if not -1: go on only when the parent closes gate_write
   int gate_write = -1;
   bool close_fds = true;
-  const int* keep_fds = nullptr;  // sorted, each 3 or above; report_fd is among them
+  const int* keep_fds = nullptr;  // sorted, each 3 or above; a report_fd is among them
   std::size_t keep_count = 0;
   char* scratch = nullptr;
   std::size_t scratch_size = 0;
   const char* cwd = nullptr;
   bool restore_signals = true;
   bool handlers_are_reset = false;  // by the kernel, with CLONE_CLEAR_SIGHAND
+  bool set_mask = true;             // to the following; else it is right from the first
   sigset_t mask = {};
   bool new_session = false;
   bool set_process_group = false;
@@ -92,8 +100,8 @@ struct SpawnPlan {
   // Runs preexec; false with a message in the report if it threw. Only after a fork.
   bool (*preexec)(const void* callback, SpawnReport& report) = nullptr;
   const void* preexec_callback = nullptr;
-  // Set by a child that shares the parent's memory.
-  bool* memory_is_shared = nullptr;
+  SpawnSharedNews* shared = nullptr;  // with CLONE_VM
+  bool pidfd = true;                  // to be made for the parent
 };
 
 namespace spawn_child {
@@ -121,17 +129,24 @@ struct KernelSigaction {
 };
 
 [[noreturn]] BROOD_IN_CHILD void fail(const SpawnPlan& plan, SpawnReport& report) {
-  ::syscall(SYS_write, plan.report_fd, &report, sizeof report);
+  if (plan.shared != nullptr) plan.shared->has_failed = true;
+  if (plan.report_fd >= 0) ::syscall(SYS_write, plan.report_fd, &report, sizeof report);
   for (;;) ::syscall(SYS_exit_group, 127);
 }
 
-[[noreturn]] BROOD_IN_CHILD void fail(const SpawnPlan& plan, SpawnStage stage,
-                                      std::size_t index = 0) {
-  SpawnReport report;
+[[noreturn]] BROOD_IN_CHILD void fail(const SpawnPlan& plan, SpawnReport& report, SpawnStage stage,
+                                      std::size_t index) {
   report.error = errno;
   report.stage = stage;
   report.index = static_cast<std::int32_t>(index);
   fail(plan, report);
+}
+
+[[noreturn]] BROOD_IN_CHILD void fail(const SpawnPlan& plan, SpawnStage stage,
+                                      std::size_t index = 0) {
+  if (plan.shared != nullptr) fail(plan, plan.shared->report, stage, index);
+  SpawnReport report;
+  fail(plan, report, stage, index);
 }
 
 BROOD_IN_CHILD void redirect(const SpawnPlan& plan) {
@@ -203,7 +218,7 @@ BROOD_IN_CHILD void close_the_rest(const SpawnPlan& plan) {
 }
 
 // A handler must not run here: it would write into the parent. So whatever is handled goes back to
-// its default before any signal is let through.
+// its default before any signal is let through, or there were no handlers from the first.
 BROOD_IN_CHILD void reset_signals(const SpawnPlan& plan) {
   for (int signal = 1; signal <= signal_count; ++signal) {
     if (signal == SIGKILL || signal == SIGSTOP) continue;
@@ -250,7 +265,7 @@ BROOD_IN_CHILD void follow_parent_into_death(const SpawnPlan& plan) {
 
 /// The whole of it. Ends in exec or in a report.
 [[noreturn]] BROOD_IN_CHILD void run(const SpawnPlan& plan) {
-  if (plan.memory_is_shared != nullptr) *plan.memory_is_shared = true;
+  if (plan.shared != nullptr) plan.shared->is_shared = true;
   if (plan.gate_read >= 0) {
     char byte = 0;
     ::syscall(SYS_close, plan.gate_write);
@@ -284,7 +299,7 @@ BROOD_IN_CHILD void follow_parent_into_death(const SpawnPlan& plan) {
     if (!plan.preexec(plan.preexec_callback, report)) fail(plan, report);
   }
   if (plan.close_fds) close_the_rest(plan);
-  if (plan.preexec == nullptr)
+  if (plan.preexec == nullptr && plan.set_mask)
     ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &plan.mask, nullptr, kernel_sigset_size);
   execute(plan, plan.preexec != nullptr && plan.inherits_environment ? ::environ : plan.envp);
 }

@@ -83,6 +83,9 @@ struct SpawnRequest {
   std::optional<uid_t> user;
   int parent_death_signal = 0;
   Function<void()> preexec;  // runs in the child
+  // A pidfd is a file that the kernel makes and throws away, the dearest thing of a start after the
+  // process itself. Who only waits for the child, without limit, can do without.
+  bool pidfd = true;
 };
 
 /// The value of PATH in a list of "NAME=value" that ends with a null pointer; /bin and /usr/bin
@@ -123,8 +126,14 @@ class PreparedSpawn {
  public:
   /// `request` must outlive it. Throws os::OSError (EMFILE, EBADF).
   explicit PreparedSpawn(const SpawnRequest& request);
+  ~PreparedSpawn() {
+    if (plan.keep_fds != few_fds_) delete[] keep_fds_;
+  }
   PreparedSpawn(const PreparedSpawn&) = delete;
   PreparedSpawn& operator=(const PreparedSpawn&) = delete;
+
+  /// Makes the pipe for a child's report, if there is none yet. Throws os::OSError (EMFILE).
+  void open_report();
 
   SpawnPlan plan;
   PipeEnds report;
@@ -140,7 +149,8 @@ class PreparedSpawn {
   }
 
   std::string candidates_;
-  std::vector<int> keep_fds_;
+  int few_fds_[8];  // enough for most, so that they need no memory
+  int* keep_fds_ = few_fds_;
   unique_fd lifted_[3];
   char scratch_[2048];
 };
@@ -157,10 +167,6 @@ inline PreparedSpawn::PreparedSpawn(const SpawnRequest& request) {
     plan.stdio[target] = source;
   }
 
-  report = make_pipe();
-  if (report.write.get() < 3) report.write = duplicate(report.write.get(), 3);
-  plan.report_fd = report.write.get();
-
   plan.argv = request.argv.data();
   plan.inherits_environment = request.environment == nullptr;
   plan.envp = plan.inherits_environment ? ::environ : request.environment->data();
@@ -169,11 +175,11 @@ inline PreparedSpawn::PreparedSpawn(const SpawnRequest& request) {
 
   plan.close_fds = request.close_fds;
   const std::size_t passed = request.pass_fds == nullptr ? 0 : request.pass_fds->size();
-  keep_fds_ = std::vector<int>(passed + 1);
-  keep(plan.report_fd);
+  // One more than that, for the report.
+  if (passed >= sizeof few_fds_ / sizeof few_fds_[0]) keep_fds_ = new int[passed + 1];
+  plan.keep_fds = keep_fds_;
   for (std::size_t i = 0; i < passed; ++i)
     if ((*request.pass_fds)[i] >= 3) keep((*request.pass_fds)[i]);
-  plan.keep_fds = keep_fds_.data();
   plan.scratch = scratch_;
   plan.scratch_size = sizeof scratch_;
 
@@ -214,6 +220,14 @@ inline PreparedSpawn::PreparedSpawn(const SpawnRequest& request) {
       return false;
     };
   }
+}
+
+inline void PreparedSpawn::open_report() {
+  if (plan.report_fd >= 0) return;
+  report = make_pipe();
+  if (report.write.get() < 3) report.write = duplicate(report.write.get(), 3);
+  plan.report_fd = report.write.get();
+  keep(plan.report_fd);
 }
 
 /// An exception of `preexec`, seen in the child.

@@ -20,9 +20,17 @@ struct Intake {
   Sink sink;
   posix::ByteChunks collected;
   bool may_grow_pipe = false;
+  std::size_t size = 0;  // of what has come, until the pipe was grown
 
   /// Reads once; blocks if nothing is there.
   void take();
+  /// The same after poll(2) had this to say.
+  void take(short events) {
+    if ((events & (POLLIN | POLLHUP)) == POLLHUP)
+      reader.close();  // the pipe is empty and has no writer: that is its end
+    else
+      take();
+  }
 };
 
 /// What can be gone on with after time was up: where the input stands, what was collected.
@@ -58,26 +66,27 @@ class Exchange {
 };
 
 inline void Intake::take() {
-  const auto room = collected.space();
-  const ssize_t size = posix::read_some(reader.fileno(), room.data, room.size);
-  if (size < 0) {
+  const auto room = sink ? collected.space(posix::ByteChunks::pipe_size) : collected.space();
+  const ssize_t got = posix::read_some(reader.fileno(), room.data, room.size);
+  if (got < 0) {
     if (errno == EAGAIN) return;
     posix::throw_errno("read the child's output");
   }
-  if (size == 0) {
+  if (got == 0) {
     reader.close();
     return;
   }
-  if (sink) {
-    sink(std::string_view{room.data, static_cast<std::size_t>(size)});
-    return;
-  }
-  collected.commit(static_cast<std::size_t>(size));
+  const std::string_view text{room.data, static_cast<std::size_t>(got)};
+  size += text.size();
   // Who has much to say gets a larger pipe, so that we need not change places so often.
-  if (may_grow_pipe && collected.size() >= (std::size_t{1} << 20)) {
+  if (may_grow_pipe && size >= (std::size_t{1} << 20)) {
     may_grow_pipe = false;
     posix::try_set_pipe_size(reader.fileno(), 1 << 20);
   }
+  if (sink)
+    sink(text);
+  else
+    collected.commit(text.size());
 }
 
 inline void Exchange::set_input(std::string_view input) {
@@ -134,8 +143,8 @@ inline bool Exchange::run(const posix::Deadline& deadline, int until) {
     }
     if (posix::poll_until(fds, count, deadline) == 0) return false;
     if (in_at >= 0 && fds[in_at].revents != 0) feed();
-    if (out_at >= 0 && fds[out_at].revents != 0) out.take();
-    if (err_at >= 0 && fds[err_at].revents != 0) err.take();
+    if (out_at >= 0 && fds[out_at].revents != 0) out.take(fds[out_at].revents);
+    if (err_at >= 0 && fds[err_at].revents != 0) err.take(fds[err_at].revents);
     if (until >= 0 && fds[count - 1].revents != 0) {
       drain();
       return true;

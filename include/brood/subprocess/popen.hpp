@@ -97,10 +97,15 @@ class Popen {
     State(pid_t pid, posix::unique_fd pidfd, std::vector<std::string>&& command)
         : child{pid, std::move(pidfd)}, args{std::move(command)} {}
 
+    std::optional<int> wait(const posix::Deadline& deadline) {
+      return is_private && deadline.is_forever() ? child.wait_alone() : child.wait(deadline);
+    }
+
     posix::Child child;
     const std::vector<std::string> args;
     std::string tree_mark;  // empty: no kill_tree
     bool detached = false;
+    bool is_private = false;     // no other thread can know of it
     bool communicating = false;  // a communicate() ran out of time
     bool may_grow_pipes = false;
     Exchange exchange;
@@ -110,7 +115,8 @@ class Popen {
   friend class Pipeline;
 
   Popen() noexcept = default;
-  void start(const Command& command, const Options& options);
+  // `is_waited_for`: at once, without limit, and by no other thread; it may have no pidfd then.
+  void start(const Command& command, const Options& options, bool is_waited_for = false);
   State& state() const {
     if (!state_) throw std::logic_error{"Popen: it was moved from"};
     return *state_;
@@ -189,7 +195,7 @@ inline int Popen::wait(Timeout timeout) {
   State& self = state();
   const posix::Deadline deadline{timeout};
   if (self.exchange.has_sinks()) self.exchange.run(deadline, self.child.pidfd());
-  const auto code = self.child.wait(deadline);
+  const auto code = self.wait(deadline);
   if (!code) throw TimeoutExpired{self.args, timeout};
   return *code;
 }
@@ -206,7 +212,7 @@ inline bool Popen::exchange(std::string_view input, const posix::Deadline& deadl
   }
   const Lend lend{*this};
   if (!self.communicating) self.exchange.set_input(input);
-  if (self.exchange.run(deadline) && self.child.wait(deadline)) {
+  if (self.exchange.run(deadline) && self.wait(deadline)) {
     self.communicating = false;
     return true;
   }
@@ -233,11 +239,12 @@ inline int Popen::sentinel() const {
 inline void Popen::send_signal(int signal) {
   State& self = state();
   const bool sends_to_tree = !self.tree_mark.empty() && signal > 0 && signal < NSIG;
-  if (!sends_to_tree || self.child.pidfd() < 0)
+  if (!sends_to_tree)
     self.child.send_signal(signal);
   else
-    posix::ProcessTree{self.child.poll() ? 0 : self.child.pid(), self.tree_mark}.send_signal(
-        signal);
+    self.child.while_unreaped([&](pid_t root) {
+      posix::ProcessTree{root, self.tree_mark}.send_signal(signal);
+    });
 }
 
 inline Usage Popen::usage() const {

@@ -28,9 +28,10 @@ inline void reject_nul(std::string_view text, const char* what) {
 /// One start: what the child gets, and our ends of it.
 class Start {
  public:
-  Start(const Command& command, const Options& options) : options_{options} {
+  Start(const Command& command, const Options& options, bool is_waited_for) : options_{options} {
     check(command);
     fill_request(command);
+    request_.pidfd = !is_waited_for;
     redirect(0, options.in, "in");
     redirect(1, options.out, "out");
     redirect(2, options.err, "err");
@@ -89,6 +90,7 @@ inline void Start::check(const Command& command) const {
   check_descriptor(options_.in, "in");
   check_descriptor(options_.out, "out");
   check_descriptor(options_.err, "err");
+  if (options_.err.is(STDOUT) && options_.out.is(INHERIT)) check_descriptor(1, "out");
   for (const int fd : options_.pass_fds) {
     if (fd < 0)
       throw std::invalid_argument{"Popen: .pass_fds has the negative descriptor " +
@@ -231,25 +233,30 @@ inline Popen::Popen(Command command, Options options) {
   start(command, options);
 }
 
-inline void Popen::start(const Command& command, const Options& options) {
-  Start starting{command, options};
+inline void Popen::start(const Command& command, const Options& options, bool is_waited_for) {
+  Start starting{command, options, is_waited_for};
   std::vector<std::string> args = command.args();
   posix::Spawned spawned = starting.run();
-  // What follows can only fail for lack of memory; the child must not be left then.
+  // What follows can fail for lack of memory, or in the copying of a sink; the child must not be
+  // left then.
   try {
     state_ = posix::make_ref<State>(spawned.pid, std::move(spawned.pidfd), std::move(args));
+    state_->tree_mark = starting.mark();
+    state_->is_private = is_waited_for;
+    state_->may_grow_pipes = !options.pipesize;
+    for (Intake* const intake : {&state_->exchange.out, &state_->exchange.err})
+      intake->may_grow_pipe = state_->may_grow_pipes;
+    state_->exchange.out.sink = options.out.sink();
+    state_->exchange.err.sink = options.err.sink();
   } catch (...) {
     ::kill(spawned.pid, SIGKILL);
     siginfo_t ended{};
     posix::wait_id(P_PID, static_cast<id_t>(spawned.pid), &ended, WEXITED, nullptr);
+    state_ = nullptr;
     throw;
   }
-  state_->tree_mark = starting.mark();
-  state_->may_grow_pipes = !options.pipesize;
   in = Writer{starting.take_end(0)};
   Exchange& exchange = state_->exchange;
-  exchange.out.sink = options.out.sink();
-  exchange.err.sink = options.err.sink();
   (exchange.out.sink ? exchange.out.reader : out) = Reader{starting.take_end(1)};
   (exchange.err.sink ? exchange.err.reader : err) = Reader{starting.take_end(2)};
 }

@@ -55,6 +55,16 @@ class Conclusion {
  public:
   explicit Conclusion(Popen& popen, Timeout timeout) : popen_{popen}, timeout_{timeout} {}
 
+  /// Starts what will be concluded with `timeout`, where no other thread can know of it.
+  static Popen start(const Command& command, const Options& options, Timeout timeout) {
+    Popen popen;
+    popen.start(command, options,
+                timeout.is_forever() && !options.kill_tree &&
+                    options.out.kind() != Stdio::Kind::sink &&
+                    options.err.kind() != Stdio::Kind::sink);
+    return popen;
+  }
+
   /// As Popen::communicate, but no child is left running when it throws.
   std::pair<std::string, std::string> communicate(std::string_view input) {
     try {
@@ -130,7 +140,7 @@ inline RunOptions take_run_options(const char* call, Options& options) {
 
 inline CompletedProcess run(Command command, Options options) {
   const RunOptions own = take_run_options("run", options);
-  Popen popen{std::move(command), std::move(options)};
+  Popen popen = Conclusion::start(command, options, own.timeout);
   auto [out, err] = Conclusion{popen, own.timeout}.communicate(own.input);
   const int code = popen.returncode().value_or(0);
   CompletedProcess result{popen.args(), code, std::move(out), std::move(err), popen.usage()};
@@ -144,7 +154,7 @@ inline int call(Command command, Options options) {
   reject_option(options.input.has_value(), "call", "input", "is for run and check_output");
   reject_option(options.capture_output, "call", "capture_output", "is for run");
   reject_option(options.check, "call", "check", "is for run; use check_call");
-  Popen popen{std::move(command), std::move(options)};
+  Popen popen = Conclusion::start(command, options, timeout);
   return Conclusion{popen, timeout}.wait();
 }
 

@@ -112,7 +112,8 @@ class Reader {
 
   void close() noexcept {
     fd_.reset();
-    take_buffer();
+    buffer_.clear();
+    begin_ = end_ = 0;
   }
 
   /// Whether it is open.
@@ -192,8 +193,11 @@ inline void Writer::write(std::string_view text) {
 
 inline void Writer::flush() {
   require_open();
-  const std::string pending = take_buffer();
-  write_through(pending);
+  struct Emptying {
+    std::string& buffer;
+    ~Emptying() { buffer.clear(); }
+  } emptying{buffer_};  // also when what it held can't be written
+  write_through(buffer_);
 }
 
 inline void Writer::close() {

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// Whether this is a build with a sanitizer, which has handlers and bookkeeping of its own.
+#pragma once
+
+namespace brood::posix {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_HWADDRESS__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool sanitized =
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||
+    __has_feature(memory_sanitizer) || __has_feature(hwaddress_sanitizer);
+#else
+inline constexpr bool sanitized = false;
+#endif
+
+}  // namespace brood::posix
