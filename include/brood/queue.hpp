@@ -52,8 +52,8 @@ class QueueHandle {
   /// Takes the next item out, waiting for one if there is none. Throws Empty when `limit` is over
   /// first, ShutDown when there is none left to wait for. Python: get(timeout=limit).
   T get(Timeout limit = forever) const {
-    NodeOwner<T> node;
-    switch (state_->get(node, limit)) {
+    Parcel<T> parcel;
+    switch (state_->get(parcel, limit)) {
       case Outcome::out_of_time:
         throw Empty{};
       case Outcome::shut_down:
@@ -61,7 +61,7 @@ class QueueHandle {
       case Outcome::done:
         break;
     }
-    return move_out(node);
+    return move_out(parcel);
   }
 
   /// get() that never waits: throws Empty if nothing is there.
@@ -69,9 +69,9 @@ class QueueHandle {
 
   /// The next item if there is one now; never waits, throws neither Empty nor ShutDown.
   std::optional<T> try_get() const {
-    NodeOwner<T> node;
-    if (state_->get(node, std::chrono::seconds{0}) != Outcome::done) return std::nullopt;
-    return std::optional<T>{move_out(node)};
+    Parcel<T> parcel;
+    if (state_->get(parcel, std::chrono::seconds{0}) != Outcome::done) return std::nullopt;
+    return std::optional<T>{move_out(parcel)};
   }
 
   /// How many items lie in the queue. As the two below it is a snapshot, out of date by the time
@@ -91,37 +91,37 @@ class QueueHandle {
   ~QueueHandle() = default;
 
   void put_copy(const T& item, Timeout limit) const {
-    NodeOwner<T> node{new Node<T>(item)};
-    throw_unless_done(state_->put(node, limit));
+    Parcel<T> parcel{std::in_place, item};
+    throw_unless_done(state_->put(parcel, limit));
   }
 
   // An item that finds no place goes back to where it came from.
   void put_moved(T&& item, Timeout limit) const {
-    NodeOwner<T> node{new Node<T>(std::move(item))};
-    if constexpr (std::is_nothrow_move_assignable_v<T>) {
+    Parcel<T> parcel{std::in_place, std::move(item)};
+    if constexpr (std::is_nothrow_move_assignable_v<T> && !stored_as_bytes<T>) {
       struct Return {
         ~Return() {
-          if (node.get() != nullptr) item = std::move(node->item);
+          if (parcel.has_item()) item = std::move(parcel.item());
         }
-        NodeOwner<T>& node;
+        Parcel<T>& parcel;
         T& item;
-      } const to_the_caller{node, item};
-      throw_unless_done(state_->put(node, limit));
+      } const to_the_caller{parcel, item};
+      throw_unless_done(state_->put(parcel, limit));
     } else {
-      throw_unless_done(state_->put(node, limit));
+      throw_unless_done(state_->put(parcel, limit));
     }
   }
 
-  T move_out(NodeOwner<T>& node) const {
+  T move_out(Parcel<T>& parcel) const {
     if constexpr (std::is_nothrow_move_constructible_v<T>) {
-      return std::move(node->item);
+      return std::move(parcel.item());
     } else {
       try {
-        return std::move(node->item);
+        return std::move(parcel.item());
       } catch (...) {
         try {
-          state_->put_back(node);
-        } catch (...) {  // comparing threw as well: the first exception is the one to tell
+          state_->put_back(parcel);
+        } catch (...) {  // that failed as well: the first exception is the one to tell
         }
         throw;
       }
@@ -196,8 +196,9 @@ class TaskQueue : public QueueHandle<T, Store> {
     reference operator*() const { return std::move(*item_); }
     iterator& operator++() {
       item_.reset();
-      NodeOwner<T> node;
-      if (queue_.state().get(node, forever) == Outcome::done) item_.emplace(queue_.move_out(node));
+      Parcel<T> parcel;
+      if (queue_.state().get(parcel, forever) == Outcome::done)
+        item_.emplace(queue_.move_out(parcel));
       return *this;
     }
     void operator++(int) { ++*this; }

@@ -16,6 +16,9 @@ namespace futures = brood::futures;
 using futures::Future;
 using namespace std::chrono_literals;
 
+static_assert(std::ranges::input_range<futures::AsCompleted<futures::Future<int>>>);
+static_assert(!std::ranges::forward_range<futures::AsCompleted<futures::Future<int>>>);
+
 TEST_CASE("as_completed yields finished and later ones each once") {
   futures::ThreadPoolExecutor pool(2);
   const Future<int> cancelled;

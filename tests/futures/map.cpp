@@ -33,6 +33,11 @@ auto collect(Results results) {
 
 }  // namespace
 
+using Results =
+    decltype(std::declval<ThreadPoolExecutor&>().map([](int i) { return i; }, std::vector<int>{}));
+static_assert(std::ranges::input_range<Results>);
+static_assert(!std::ranges::forward_range<Results>);
+
 TEST_CASE("map gives results in the order of the input") {
   ThreadPoolExecutor pool(4);
   const auto numbers = up_to(100);
@@ -153,6 +158,114 @@ TEST_CASE("map lets go of a result when the next is asked for") {
   CHECK(counted.use_count() == 4);
   long left = 4;
   for (auto it = results.begin(); it != results.end(); ++it) CHECK((*it).use_count() == left--);
+  CHECK(counted.use_count() == 1);
+}
+
+TEST_CASE("map in chunks gives what it gives without for any number of elements") {
+  ThreadPoolExecutor pool(2);
+  for (const int count : {0, 1, 2, 3, 7, 100}) {
+    const auto numbers = up_to(count);
+    for (const int size : {1, 2, 3, 1000}) {
+      const auto same = [](int i) { return i; };
+      CHECK(collect(pool.map({.chunksize = size}, same, numbers)) == numbers);
+      CHECK(collect(pool.map({.chunksize = size}, same, up_to(count))) == numbers);
+      CHECK(collect(pool.map({.chunksize = size}, same, std::views::iota(0, count))) == numbers);
+      CHECK(collect(pool.map({.chunksize = size, .buffersize = 2}, same, numbers)) == numbers);
+      CHECK(collect(pool.map({.chunksize = size}, std::minus{}, numbers, up_to(count))) ==
+            std::vector<int>(numbers.size(), 0));
+    }
+  }
+}
+
+TEST_CASE("map in chunks throws each exception at its place") {
+  ThreadPoolExecutor pool(2);
+  const auto odd = [](int i) { return i % 2 == 0 ? throw std::domain_error("even") : i; };
+  auto results = pool.map({.chunksize = 4}, odd, up_to(10));
+  int place = 0;
+  for (auto it = results.begin(); it != results.end(); ++it, ++place) {
+    if (place % 2 == 0)
+      CHECK_THROWS_AS(*it, std::domain_error);
+    else
+      CHECK(*it == place);
+  }
+  CHECK(place == 10);
+}
+
+TEST_CASE("results of a map in chunks may be passed over") {
+  ThreadPoolExecutor pool(2);
+  auto results = pool.map(
+      {.chunksize = 3}, [](int i) { return i; }, up_to(8));
+  std::vector<int> every_second;
+  for (auto it = results.begin(); it != results.end(); ++it) {
+    ++it;
+    every_second.push_back(*it);
+  }
+  CHECK(every_second == std::vector{1, 3, 5, 7});
+}
+
+TEST_CASE("a map in chunks goes on where a loop over it was left") {
+  ThreadPoolExecutor pool(2);
+  auto results = pool.map(
+      {.chunksize = 3}, [](int i) { return i; }, up_to(7));
+  for (const int n : results)
+    if (n == 4) break;
+  std::vector<int> rest;
+  for (const int n : results) rest.push_back(n);
+  CHECK(rest == std::vector{4, 5, 6});
+}
+
+TEST_CASE("a map in chunks takes void functions and references and what only moves") {
+  ThreadPoolExecutor pool(2);
+  std::atomic<int> calls{0};
+  CHECK(collect(pool.map(
+                    {.chunksize = 2}, [&](int) { ++calls; }, up_to(5)))
+            .size() == 5);
+  CHECK(calls == 5);
+  std::vector<int> numbers = up_to(5);
+  for (int& n : pool.map(
+           {.chunksize = 2}, [&](int i) -> int& { return numbers[static_cast<std::size_t>(i)]; },
+           up_to(5)))
+    n *= 2;
+  CHECK(numbers == std::vector{0, 2, 4, 6, 8});
+  std::vector<std::unique_ptr<int>> owned;
+  for (int i = 0; i < 5; ++i) owned.push_back(std::make_unique<int>(i));
+  const auto passed_on = collect(pool.map(
+      {.chunksize = 2}, [](std::unique_ptr<int> n) { return n; }, std::move(owned)));
+  REQUIRE(passed_on.size() == 5);
+  CHECK(*passed_on[4] == 4);
+}
+
+TEST_CASE("a map in chunks that is left early cancels the chunks that have not started") {
+  ThreadPoolExecutor pool(1);
+  const Future<void> gate;
+  std::atomic<int> calls{0};
+  {
+    auto results = pool.map(
+        {.chunksize = 2},
+        [&](int i) {
+          ++calls;
+          if (i == 2) gate.result();
+        },
+        up_to(100));
+    auto it = results.begin();
+    *it;
+  }
+  gate.set_result();
+  pool.shutdown();
+  CHECK(calls <= 4);
+}
+
+TEST_CASE("a map in chunks destroys its results each once") {
+  ThreadPoolExecutor pool(2);
+  const auto counted = std::make_shared<int>(1);
+  {
+    auto results = pool.map(
+        {.chunksize = 4}, [&](int i) { return i == 5 ? throw std::domain_error("five") : counted; },
+        up_to(10));
+    auto it = results.begin();
+    *it;
+  }
+  pool.shutdown();
   CHECK(counted.use_count() == 1);
 }
 

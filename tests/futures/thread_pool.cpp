@@ -10,6 +10,7 @@
 #include <brood/futures.hpp>
 #include <brood/futures/thread_pool.hpp>
 #include <brood/posix/pipe.hpp>
+#include <brood/threading.hpp>
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -575,6 +576,20 @@ TEST_CASE("bursts with sleeping workers in between lose no task") {
       REQUIRE(futures::wait(tasks, 30s).not_done.empty());
     }
   }
+}
+
+TEST_CASE("what a busy worker submits wakes a sleeping one each time") {
+  ThreadPoolExecutor pool(2);
+  for (int round = 0; round < 1000; ++round) {
+    // The first worker can't run the second task, as it waits without the pool's knowledge.
+    const auto outer = pool.submit([&pool] {
+      const brood::threading::Event done;
+      pool.submit([done] { done.set(); });
+      return done.wait(60s);
+    });
+    if (!outer.result()) FAIL("the task was not run");
+  }
+  SUCCEED();
 }
 
 TEST_CASE("submit in a child of fork is refused and the child ends") {

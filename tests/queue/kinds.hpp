@@ -5,20 +5,12 @@
 
 #include <atomic>
 #include <brood/queue.hpp>
-#include <brood/threading.hpp>
-#include <vector>
 
 #include "support/catch.hpp"
+#include "support/crew.hpp"
 #include "support/sleepers.hpp"
 
 namespace support {
-
-using namespace std::chrono_literals;
-
-// Long enough that it is never up in a test that passes.
-inline constexpr brood::Timeout patience{std::chrono::seconds{30}};
-// Short enough to be waited for.
-inline constexpr brood::Timeout moment{std::chrono::milliseconds{10}};
 
 // Calls check(kind), where kind(n) makes a queue of int bound to n items, for each kind.
 template <class F>
@@ -51,29 +43,6 @@ struct Tally {
       ++full;
     }
   }
-};
-
-// Threads that are started at once and joined at the end.
-class Crew {
- public:
-  template <class F>
-  void add(int count, F work) {
-    for (int i = 0; i < count; ++i) {
-      threads_.emplace_back(work);
-      threads_.back().start();
-    }
-  }
-  // False if one of them does not end.
-  bool join() {
-    bool all = true;
-    for (const auto& thread : threads_) all = thread.join(patience) && all;
-    threads_.clear();
-    return all;
-  }
-  ~Crew() { join(); }
-
- private:
-  std::vector<brood::threading::Thread> threads_;
 };
 
 }  // namespace support

@@ -88,6 +88,29 @@ TEST_CASE("the action of a Barrier runs once a pass and before anybody goes on")
   CHECK(right);
 }
 
+TEST_CASE("more threads than its parties may use a Barrier") {
+  std::atomic<int> inside{0}, actions{0}, seen[2] = {};
+  std::atomic<bool> alone{true};
+  const Barrier barrier(2, [&] {
+    if (++inside != 1) alone = false;
+    ++actions;
+    ::sched_yield();
+    --inside;
+  });
+  Crew crew;
+  Tally tally;
+  crew.add(6, [&] {
+    while (tally.broken == 0) tally.count([&] { ++seen[barrier.wait()]; });
+  });
+  await(actions, 300);
+  barrier.abort();
+  CHECK(crew.join());
+  CHECK(alone);
+  CHECK(tally.other == 0);
+  CHECK(seen[0] == actions);
+  CHECK(seen[1] == actions);
+}
+
 TEST_CASE("an action that throws breaks the Barrier and is told by its own call") {
   const Barrier barrier(parties, [] { throw 7; });
   Tally tally;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // Event and Timer.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <string>
 
 #include "crew.hpp"
@@ -66,6 +69,27 @@ TEST_CASE("who waits for an Event sees a set that is cleared at once") {
   if (!under_tsan) event.clear();
   CHECK(crew.join());
   CHECK(seen == 5);
+}
+
+TEST_CASE("a forked child finds its Event usable whatever waited for it") {
+  const Event event;
+  Crew crew;
+  const int before = sleepers();
+  crew.add(2, [&] { event.wait(); });
+  await_sleepers(before + 2);
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    // There is nobody to wake.
+    event.set();
+    ::_exit(event.wait(std::chrono::seconds{0}) && event.is_set() ? 17 : 1);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 17);
+  CHECK_FALSE(event.is_set());
+  event.set();
+  CHECK(crew.join());
 }
 
 TEST_CASE("a Timer calls its function when the interval is over") {

@@ -19,12 +19,12 @@ namespace brood::futures {
 template <class F>
 class AsCompleted {
  public:
+  /// A single-pass input iterator.
   class iterator {
    public:
-    using iterator_category = std::input_iterator_tag;
+    using iterator_concept = std::input_iterator_tag;
     using value_type = F;
     using difference_type = std::ptrdiff_t;
-    using pointer = F*;
     using reference = F&&;
 
     iterator() noexcept = default;
@@ -65,7 +65,7 @@ class AsCompleted {
  private:
   struct Members : posix::RefCounted {
     Members(std::vector<F> different, Timeout timeout);
-    std::vector<std::optional<F>> futures;  // a place is empty once its future was yielded
+    std::vector<F> futures;  // moved from once they were yielded
     const posix::Deadline deadline;
     Gathering gathering;  // ends before what it waits for
   };
@@ -99,12 +99,10 @@ AsCompleted<F>::AsCompleted(std::vector<F> different, Timeout timeout)
 
 template <class F>
 AsCompleted<F>::Members::Members(std::vector<F> different, Timeout timeout)
-    : deadline{timeout}, gathering{different.size(), Urgent::completion} {
-  futures.reserve(different.size());
-  for (F& future : different) {
-    gathering.join(*future.state(), futures.size());
-    futures.emplace_back(std::move(future));
-  }
+    : futures{std::move(different)},
+      deadline{timeout},
+      gathering{futures.size(), Urgent::completion} {
+  for (const F& future : futures) gathering.join(*future.state());
 }
 
 template <class F>
@@ -119,7 +117,6 @@ void AsCompleted<F>::advance() {
                          std::to_string(members.futures.size()) + ") futures unfinished"};
   }
   current_ = std::move(members.futures[place]);
-  members.futures[place].reset();
 }
 
 }  // namespace brood::futures

@@ -45,14 +45,15 @@ class Gathering {
   Gathering& operator=(const Gathering&) = delete;
   ~Gathering();
 
-  /// Registers with `state`, which must live until it is taken, or the end of this. `place` is what
-  /// take_ready() gives for it. Once for each future.
-  void join(StateBase& state, std::size_t place) noexcept;
+  /// Registers with `state`, which must live until it is taken, or the end of this. Once for each
+  /// future.
+  void join(StateBase& state) noexcept;
 
   /// Waits until enough are ready; false when the deadline comes first. All must have joined.
   bool wait(const posix::Deadline& deadline);
 
-  /// Takes the next ready one, in the order of completion. False when there is none now.
+  /// Takes the next ready one, in the order of completion: `place` is how many joined before it.
+  /// False when there is none now.
   bool take_ready(std::size_t& place) noexcept;
 
   /// How many have not been taken.
@@ -63,7 +64,6 @@ class Gathering {
     void told(StateBase&) noexcept override { gathering->told(*this); }
     Gathering* gathering = nullptr;
     StateBase* state = nullptr;
-    std::size_t place = 0;
     Node* next_ready = nullptr;
   };
 
@@ -88,6 +88,7 @@ class Gathering {
 template <FutureRange Range>
 std::vector<FutureOf<Range>> distinct(Range&& range) {
   std::vector<FutureOf<Range>> futures;
+  if constexpr (requires { futures.reserve(range.size()); }) futures.reserve(range.size());
   for (auto&& future : range) futures.push_back(future);
   if constexpr (!std::is_reference_v<Range> && std::is_move_constructible_v<Range>) {
     [[maybe_unused]] const auto given_up = std::move(range);
@@ -119,11 +120,10 @@ std::vector<FutureOf<Range>> distinct(Range&& range) {
   return futures;
 }
 
-inline void Gathering::join(StateBase& state, std::size_t place) noexcept {
+inline void Gathering::join(StateBase& state) noexcept {
   Node& node = nodes_[joined_++];
   node.gathering = this;
   node.state = &state;
-  node.place = place;
   if (!state.add_waiter(node)) told(node);
 }
 
@@ -173,7 +173,7 @@ inline bool Gathering::take_ready(std::size_t& place) noexcept {
     last_ready_ = nullptr;
     if (left_ > 1) signal_.store(0, std::memory_order_relaxed);
   }
-  place = node.place;
+  place = static_cast<std::size_t>(&node - &nodes_[0]);
   node.state = nullptr;
   --left_;
   return true;

@@ -41,8 +41,8 @@ class Count {
 struct MapOptions {
   /// The time for all results, from the call of map.
   Timeout timeout = {};
-  /// How many elements a process pool hands to a worker at a time, at least 1. Thread pools don't
-  /// need it.
+  /// How many elements are handed to a worker at a time, at least 1. It makes their calls one after
+  /// the other, so many short calls cost little; they are cancelled together.
   Count chunksize = 1;
   /// How many calls (or chunks) may be submitted ahead of the result that is looked at, at least
   /// 1. Then elements are taken from the ranges as results are asked for, which works for endless
@@ -57,12 +57,12 @@ struct None {
 };
 
 /// More elements for a map with buffersize.
-template <class R>
+template <class Item>
 class MapSource : public posix::RefCounted {
  public:
   virtual ~MapSource() = default;
   /// Submits the next call, or chunk of calls, and appends its futures. False: no more.
-  virtual bool pull(std::vector<Future<R>>& futures) = 0;
+  virtual bool pull(std::vector<Future<Item>>& futures) = 0;
 };
 
 /// The results in the order of the elements: a range to go through once, by one thread. Waits
@@ -73,22 +73,51 @@ class MapSource : public posix::RefCounted {
 ///
 /// Dropped before its first begin(), it cancels nothing, as Python's does: the calls are made.
 /// After that, its end cancels those that have not started.
-template <class R>
+///
+/// Item is what a future of the executor's holds: a result, or a Batch<R> of them.
+template <class R, class Item = R>
 class MapResults {
+  static constexpr bool in_batches = !std::is_same_v<R, Item>;
+  struct NoBatch {
+    struct Slot {};
+  };
+  using ItsBatch = std::conditional_t<in_batches, Item, NoBatch>;
+  using Slot = typename ItsBatch::Slot;
+
  public:
+  /// A single-pass input iterator.
   class iterator {
    public:
-    using iterator_category = std::input_iterator_tag;
+    using iterator_concept = std::input_iterator_tag;
     using value_type = std::conditional_t<std::is_void_v<R>, None, std::remove_cvref_t<R>>;
     using difference_type = std::ptrdiff_t;
     using reference = std::conditional_t<std::is_void_v<R>, None, std::add_rvalue_reference_t<R>>;
-    using pointer = value_type*;
 
     iterator() noexcept = default;
 
     /// Waits for the result. Throws what the call threw, TimeoutError.
-    reference operator*() const { return range_->get(); }
+    reference operator*() const {
+      if constexpr (in_batches && !std::is_void_v<R>) {
+        if (at_ != nullptr) return at_->take();
+        reference result = range_->get();
+        if (range_->batch_->all_well()) {
+          at_ = range_->at_;
+          end_ = range_->end_;
+        }
+        return static_cast<reference>(result);
+      } else {
+        return range_->get();
+      }
+    }
+    /// With a chunksize above 1 it waits for a chunk that was not looked at, to know its end.
     iterator& operator++() {
+      if constexpr (in_batches) {
+        if (at_ != nullptr && ++at_ != end_) {
+          range_->at_ = at_;
+          return *this;
+        }
+        at_ = nullptr;
+      }
       range_->advance();
       return *this;
     }
@@ -102,17 +131,25 @@ class MapResults {
    private:
     friend MapResults;
     explicit iterator(MapResults* range) noexcept : range_{range} {}
-    bool at_end() const noexcept { return range_ == nullptr || !range_->current_; }
+    bool at_end() const noexcept {
+      return at_ == nullptr && (range_ == nullptr || !range_->current_);
+    }
     MapResults* range_ = nullptr;
+    // The range's, within a batch without failures, and the reason why a result costs no more than
+    // a look into an array.
+    mutable Slot* at_ = nullptr;
+    mutable Slot* end_ = nullptr;
   };
 
   /// For executors. `limit`: how many futures `source` may be ahead.
-  MapResults(Timeout timeout, std::vector<Future<R>> futures, posix::Ref<MapSource<R>> source = {},
-             std::size_t limit = 0)
+  MapResults(Timeout timeout, std::vector<Future<Item>> futures,
+             posix::Ref<MapSource<Item>> source = {}, std::size_t limit = 0,
+             std::size_t chunksize = 1)
       : deadline_{timeout},
         futures_{std::move(futures)},
         source_{std::move(source)},
-        limit_{limit} {
+        limit_{limit},
+        by_ones_{chunksize == 1} {
     fill();
   }
   MapResults(MapResults&& other) noexcept
@@ -121,7 +158,11 @@ class MapResults {
         next_{posix::exchange(other.next_, std::size_t{0})},
         source_{std::move(other.source_)},
         limit_{other.limit_},
+        by_ones_{other.by_ones_},
         current_{std::move(other.current_)},
+        batch_{std::exchange(other.batch_, nullptr)},
+        at_{std::exchange(other.at_, nullptr)},
+        end_{other.end_},
         begun_{posix::exchange(other.begun_, false)} {
     other.futures_.clear();
     other.current_.reset();
@@ -144,15 +185,23 @@ class MapResults {
       if (!source_->pull(futures_)) source_ = nullptr;
   }
   void advance();
+  void advance_to_next();
   void cancel() noexcept;
+  void await_end();
+  void open_batch() noexcept;
   typename iterator::reference get();
 
   posix::Deadline deadline_;
-  std::vector<Future<R>> futures_;  // those before next_ are moved from
+  std::vector<Future<Item>> futures_;  // those before next_ are moved from
   std::size_t next_ = 0;
-  posix::Ref<MapSource<R>> source_;
+  posix::Ref<MapSource<Item>> source_;
   std::size_t limit_;
-  std::optional<Future<R>> current_;  // the only handle of its future
+  bool by_ones_;                         // each future is one result's
+  std::optional<Future<Item>> current_;  // the only handle of its future
+  // Of the current batch, once it has been looked into.
+  ItsBatch* batch_ = nullptr;
+  Slot* at_ = nullptr;
+  Slot* end_ = nullptr;
   bool begun_ = false;
 };
 
@@ -188,22 +237,38 @@ struct MapResult<F, Ranges...> {
 template <class F, class... Ranges>
 using MapResultOf = typename MapResult<F, Ranges...>::type;
 
-/// map for an executor. `submit(elements...)` submits one call and returns its Future<R>; elements
-/// are decay-copied by it. If there is also
+/// map for an executor. `submit(elements...)` submits one call and returns its Future<Item>;
+/// elements are decay-copied by it. If there is also
 ///
-///     submit.many(std::vector<std::tuple<Element<Ranges>...>> calls, std::vector<Future<R>>& out)
+///     submit.many(std::vector<std::tuple<Element<Ranges>...>> calls,
+///                 std::vector<Future<Item>>& out)
 ///
-/// which submits several as one and appends a future for each, chunksize holds. `submit` must stay
+/// which submits several as one and appends what becomes of them, chunksize holds; it may have the
+/// same for a single range as many_of_one(std::vector<Element>, out), too. `submit` must stay
 /// usable (it may throw) as long as the range lives. Throws std::invalid_argument for a buffersize
 /// or chunksize below 1, and what submit throws.
-template <class R, class Submit, class... Ranges>
-MapResults<R> map_over(const MapOptions& options, Submit submit, Ranges&&... ranges);
+template <class R, class Item = R, class Submit, class... Ranges>
+MapResults<R, Item> map_over(const MapOptions& options, Submit submit, Ranges&&... ranges);
 
 // Bodies.
 
-template <class R>
-void MapResults<R>::advance() {
+template <class R, class Item>
+void MapResults<R, Item>::advance() {
+  if constexpr (in_batches) {
+    if (at_ == nullptr && current_ && !by_ones_) {
+      await_end();
+      if (current_->state()->status() == Status::succeeded) open_batch();
+    }
+    if (at_ != nullptr && ++at_ != end_) return;
+  }
+  advance_to_next();
+}
+
+template <class R, class Item>
+void MapResults<R, Item>::advance_to_next() {
   current_.reset();
+  batch_ = nullptr;
+  at_ = nullptr;
   if (next_ < futures_.size()) {
     current_.emplace(std::move(futures_[next_]));
     ++next_;
@@ -215,8 +280,8 @@ void MapResults<R>::advance() {
   fill();
 }
 
-template <class R>
-void MapResults<R>::cancel() noexcept {
+template <class R, class Item>
+void MapResults<R, Item>::cancel() noexcept {
   source_ = nullptr;
   if (current_) current_->cancel();
   for (; next_ < futures_.size(); ++next_) futures_[next_].cancel();
@@ -224,33 +289,63 @@ void MapResults<R>::cancel() noexcept {
   next_ = 0;
 }
 
-template <class R>
-typename MapResults<R>::iterator::reference MapResults<R>::get() {
-  auto& state = static_cast<FutureState<R>&>(*current_->state());
-  if (!state.done() && !state.wait(deadline_)) {
-    cancel();
-    current_.reset();
-    throw TimeoutError{"map: the results were not there in time"};
-  }
-  if (state.status() == Status::cancelled) throw CancelledError{};
-  if (state.error()) std::rethrow_exception(state.error());
-  if constexpr (std::is_void_v<R>)
-    return {};
-  else
-    return static_cast<typename iterator::reference>(state.value());
+// Waits for the current future; ends the range if time is up.
+template <class R, class Item>
+void MapResults<R, Item>::await_end() {
+  StateBase& state = *current_->state();
+  if (state.done() || state.wait(deadline_)) return;
+  cancel();
+  current_.reset();
+  throw TimeoutError{"map: the results were not there in time"};
 }
 
-template <class R, class Submit, class... Ranges>
-class MapInput final : public MapSource<R> {
+template <class R, class Item>
+void MapResults<R, Item>::open_batch() noexcept {
+  batch_ = &static_cast<FutureState<Item>&>(*current_->state()).value();
+  at_ = batch_->begin();
+  end_ = batch_->end();
+}
+
+template <class R, class Item>
+typename MapResults<R, Item>::iterator::reference MapResults<R, Item>::get() {
+  if (at_ == nullptr) {
+    await_end();
+    StateBase& state = *current_->state();
+    if (state.status() == Status::cancelled) throw CancelledError{};
+    if (state.error()) std::rethrow_exception(state.error());
+    if constexpr (in_batches) open_batch();
+  }
+  if constexpr (in_batches) batch_->check(at_);
+  if constexpr (std::is_void_v<R>)
+    return {};
+  else if constexpr (in_batches)
+    return at_->take();
+  else
+    return static_cast<typename iterator::reference>(
+        static_cast<FutureState<R>&>(*current_->state()).value());
+}
+
+template <class Item, class Submit, class... Ranges>
+class MapInput final : public MapSource<Item> {
  public:
   MapInput(Submit submit, std::size_t chunksize, Ranges&&... ranges)
       : submit_{std::move(submit)},
         chunksize_{chunksize},
         inputs_{std::forward<Ranges>(ranges)...} {}
 
-  bool pull(std::vector<Future<R>>& futures) override {
-    if constexpr (takes_chunks) {
+  bool pull(std::vector<Future<Item>>& futures) override {
+    if constexpr (copies_array<Ranges...>()) {
+      auto& [range, at, end] = std::get<0>(inputs_);
+      const auto left = static_cast<std::size_t>(end - at);
+      if (left == 0) return false;
+      const auto next = at + static_cast<std::ptrdiff_t>(left < chunksize_ ? left : chunksize_);
+      std::vector<std::tuple_element_t<0, Call>> run(at, next);
+      at = next;
+      submit_.many_of_one(std::move(run), futures);
+      return true;
+    } else if constexpr (takes_chunks) {
       std::vector<Call> calls;
+      calls.reserve(chunksize_ < 4096 ? chunksize_ : 4096);
       while (calls.size() < chunksize_ && take([&](auto&&... elements) {
                calls.emplace_back(std::forward<decltype(elements)>(elements)...);
              })) {
@@ -268,9 +363,27 @@ class MapInput final : public MapSource<R> {
  private:
   using Call = std::tuple<Element<Ranges>...>;
   static constexpr bool takes_chunks =
-      requires(Submit submit, std::vector<Call> calls, std::vector<Future<R>> out) {
+      requires(Submit submit, std::vector<Call> calls, std::vector<Future<Item>> out) {
     submit.many(std::move(calls), out);
   };
+
+  // Whether chunks are copied from an array, and nothing else is gone through.
+  template <class... Rs>
+  static constexpr bool copies_array() {
+    if constexpr (sizeof...(Rs) == 1 && (std::is_lvalue_reference_v<Rs> && ...))
+      return (copies_from<Rs>() && ...);
+    else
+      return false;
+  }
+  template <class Range>
+  static constexpr bool copies_from() {
+    using Iterator = decltype(std::begin(std::declval<Range>()));
+    return std::contiguous_iterator<Iterator> &&
+           std::is_same_v<Iterator, decltype(std::end(std::declval<Range>()))> &&
+           requires(Submit submit, std::vector<Element<Range>> run, std::vector<Future<Item>> out) {
+      submit.many_of_one(std::move(run), out);
+    };
+  }
 
   // A range on the way through it; it is owned unless it is a reference.
   template <class Range>
@@ -302,9 +415,9 @@ class MapInput final : public MapSource<R> {
   std::tuple<Input<Ranges>...> inputs_;
 };
 
-template <class R, class Submit, class... Ranges>
-MapResults<R> map_over(const MapOptions& options, Submit submit, Ranges&&... ranges) {
-  using Input = MapInput<R, Submit, Ranges...>;
+template <class R, class Item, class Submit, class... Ranges>
+MapResults<R, Item> map_over(const MapOptions& options, Submit submit, Ranges&&... ranges) {
+  using Input = MapInput<Item, Submit, Ranges...>;
   const std::ptrdiff_t buffersize = options.buffersize.has_value() ? options.buffersize.value() : 1;
   if (buffersize < 1) throw std::invalid_argument{"map: buffersize must be at least 1"};
   if (options.chunksize.value() < 1)
@@ -312,18 +425,19 @@ MapResults<R> map_over(const MapOptions& options, Submit submit, Ranges&&... ran
   const auto chunksize = static_cast<std::size_t>(options.chunksize.value());
   if (options.buffersize.has_value()) {
     std::size_t limit = 0;
-    if (__builtin_mul_overflow(static_cast<std::size_t>(buffersize), chunksize, &limit))
+    const std::size_t futures_a_chunk = std::is_same_v<R, Item> ? chunksize : 1;
+    if (__builtin_mul_overflow(static_cast<std::size_t>(buffersize), futures_a_chunk, &limit))
       limit = std::numeric_limits<std::size_t>::max();
     auto input =
         posix::make_ref<Input>(std::move(submit), chunksize, std::forward<Ranges>(ranges)...);
-    return {options.timeout, {}, std::move(input), limit};
+    return {options.timeout, {}, std::move(input), limit, chunksize};
   }
   const posix::Deadline deadline{options.timeout};
   Input input{std::move(submit), chunksize, std::forward<Ranges>(ranges)...};
-  std::vector<Future<R>> futures;
+  std::vector<Future<Item>> futures;
   while (input.pull(futures)) {
   }
-  return {deadline.timeout(), std::move(futures)};
+  return {deadline.timeout(), std::move(futures), {}, 0, chunksize};
 }
 
 }  // namespace brood::futures

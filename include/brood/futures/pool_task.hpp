@@ -15,6 +15,7 @@
 #include "../posix/mutex.hpp"
 #include "../sync/word_lock.hpp"
 #include "future.hpp"
+#include "task_memory.hpp"
 
 namespace brood::futures {
 
@@ -23,12 +24,12 @@ class TaskList;
 /// The part of a task that does not depend on its type.
 class PoolTask {
  public:
-  PoolTask() noexcept = default;
+  explicit PoolTask(StateBase& state) noexcept : state_{&state} {}
   PoolTask(const PoolTask&) = delete;
   PoolTask& operator=(const PoolTask&) = delete;
   virtual ~PoolTask() = default;
 
-  virtual StateBase& state() noexcept = 0;
+  StateBase& state() noexcept { return *state_; }
 
   /// Calls the callable, stores what it gave or threw, and lets go of callable and arguments. By
   /// who has started it. Returns what is to be published.
@@ -38,8 +39,8 @@ class PoolTask {
   virtual void drop_call() noexcept = 0;
 
   // A posix::Ref<PoolTask> is a reference of the executor's.
-  void add_owner() noexcept { state().add_owner(); }
-  bool drop_owner() noexcept { return state().drop_owner(); }
+  void add_owner() noexcept { state_->add_owner(); }
+  bool drop_owner() noexcept { return state_->drop_owner(); }
 
   /// The list it was queued in. It may outlive that list, with its pool.
   TaskList* home = nullptr;
@@ -51,6 +52,7 @@ class PoolTask {
 
  private:
   friend TaskList;
+  StateBase* const state_;
   PoolTask* newer_ = this;  // itself: not queued
   PoolTask* older_ = nullptr;
 };
@@ -58,8 +60,7 @@ class PoolTask {
 /// A queue of tasks with a mutex. Functions that end in _locked are called with it held.
 class TaskList {
  public:
-  /// `order` is how size() is written: see WorkerThreads, sleeping.
-  explicit TaskList(std::memory_order order) noexcept : order_{order} {}
+  TaskList() noexcept = default;
   TaskList(const TaskList&) = delete;
   TaskList& operator=(const TaskList&) = delete;
 
@@ -81,27 +82,23 @@ class TaskList {
   PoolTask* oldest_locked() const noexcept { return oldest_; }
   PoolTask* newest_locked() const noexcept { return newest_; }
 
-  /// The newest of the last 64 that `spawner` spawned.
-  PoolTask* newest_of_locked(std::uint64_t spawner) const noexcept {
+  /// The oldest that `spawner` spawned, of the last 64: as a rule it holds the most work.
+  PoolTask* oldest_of_locked(std::uint64_t spawner) const noexcept {
+    PoolTask* found = nullptr;
     PoolTask* task = newest_;
-    for (int i = 0; i < 64 && task != nullptr && task->spawner != spawner; ++i) task = task->older_;
-    return task != nullptr && task->spawner == spawner ? task : nullptr;
+    for (int i = 0; i < 64 && task != nullptr; ++i, task = task->older_)
+      if (task->spawner == spawner) found = task;
+    return found;
   }
 
-  /// May be asked without the mutex.
-  std::size_t size() const noexcept { return size_.load(std::memory_order_seq_cst); }
+  /// May be asked without the mutex: who sees that it has shrunk sees what was done before that.
+  std::size_t size() const noexcept { return size_.load(std::memory_order_acquire); }
 
   sync::WordLock mutex;
 
  private:
-  void count_to(std::size_t size) noexcept {
-    if (order_ == std::memory_order_seq_cst)
-      size_.store(size, std::memory_order_seq_cst);
-    else
-      size_.store(size, std::memory_order_release);
-  }
+  void count_to(std::size_t size) noexcept { size_.store(size, std::memory_order_release); }
 
-  const std::memory_order order_;
   PoolTask* oldest_ = nullptr;
   PoolTask* newest_ = nullptr;
   std::atomic<std::size_t> size_{0};
@@ -113,12 +110,23 @@ class Task final : public FutureState<R>, public PoolTask {
  public:
   template <class... Call>
   explicit Task(std::in_place_t place, Call&&... call)
-      : call_{place, std::forward<Call>(call)...} {}
+      : PoolTask{static_cast<StateBase&>(*this)}, call_{place, std::forward<Call>(call)...} {}
+
+  static void* operator new(std::size_t size) { return TaskMemory::allocate(size); }
+  static void operator delete(void* block, std::size_t size) noexcept {
+    TaskMemory::deallocate(block, size);
+  }
+  static void* operator new(std::size_t size, std::align_val_t alignment) {
+    return ::operator new(size, alignment);
+  }
+  static void operator delete(void* block, std::align_val_t alignment) noexcept {
+    ::operator delete(block, alignment);
+  }
 
   using StateBase::add_owner;
   using StateBase::drop_owner;
 
-  StateBase& state() noexcept override { return *this; }
+  using PoolTask::state;
 
   Status compute() noexcept override {
     Status status = Status::succeeded;

@@ -66,9 +66,11 @@
 #include <type_traits>
 #include <utility>
 
+#include "../posix/exchange.hpp"
 #include "../posix/futex.hpp"
 #include "../posix/ref.hpp"
 #include "../posix/type_name.hpp"
+#include "../sync/word_lock.hpp"
 #include "errors.hpp"
 
 namespace brood::futures {
@@ -257,6 +259,10 @@ class StateBase {
     return static_cast<std::uint32_t>(status);
   }
 
+  // Those who know it by address only, see try_add_owner(), are told by callbacks.
+  bool is_listened() const noexcept {
+    return (word_.load(std::memory_order_relaxed) & listened) != 0;
+  }
   bool try_own(bool or_running) noexcept;
   bool sleep(const posix::Deadline& deadline) noexcept;
   Callback* publish_locked(Status status) noexcept;
@@ -322,7 +328,7 @@ class FutureState : public StateBase {
 
  protected:
   void discard_value() noexcept override {
-    if (std::exchange(this->has_value_, false)) value_.~Stored();
+    if (posix::exchange(this->has_value_, false)) value_.~Stored();
   }
 
  private:
@@ -339,7 +345,7 @@ inline void report_exception(const char* where) noexcept;
 inline StateBase::~StateBase() {
   // Nobody can reach it any more, so the lists need no lock.
   for (Callback* callback = callbacks_; callback != nullptr;)
-    std::exchange(callback, callback->next_)->abandon();
+    posix::exchange(callback, callback->next_)->abandon();
 }
 
 inline bool StateBase::try_own(bool or_running) noexcept {
@@ -376,15 +382,15 @@ inline Callback* StateBase::publish_locked(Status status) noexcept {
   Callback* callbacks = nullptr;  // turned round: oldest first
   std::uint32_t count = 0;
   while (callbacks_ != nullptr) {
-    Callback* const callback = std::exchange(callbacks_, callbacks_->next_);
-    callback->next_ = std::exchange(callbacks, callback);
+    Callback* const callback = posix::exchange(callbacks_, callbacks_->next_);
+    callback->next_ = posix::exchange(callbacks, callback);
     ++count;
   }
   if (count != 0) add_handle(count);
   const std::uint32_t before = word_.exchange(bits(status) | locked, std::memory_order_acq_rel);
   if ((before & asleep) != 0) posix::futex_wake(word_);
   while (waiters_ != nullptr) {
-    Waiter* const waiter = std::exchange(waiters_, waiters_->next_);
+    Waiter* const waiter = posix::exchange(waiters_, waiters_->next_);
     waiter->told(*this);
   }
   unlock(bits(status));
@@ -392,10 +398,15 @@ inline Callback* StateBase::publish_locked(Status status) noexcept {
 }
 
 inline void StateBase::run_callbacks(Callback* first) noexcept {
-  while (first != nullptr) std::exchange(first, first->next_)->run(*this);
+  while (first != nullptr) posix::exchange(first, first->next_)->run(*this);
 }
 
 inline bool StateBase::sleep(const posix::Deadline& deadline) noexcept {
+  // A moment's patience, a microsecond or two: a worker that lingers may be at it already.
+  for (int i = 0; i < 50; ++i) {
+    if (done()) return true;
+    sync::pause_spinning();
+  }
   std::uint32_t word = word_.load(std::memory_order_acquire);
   for (;;) {
     if (status_of(word) >= Status::cancelled) return true;
@@ -472,7 +483,7 @@ inline void StateBase::disown(Status before) noexcept {
 inline void StateBase::add_callback(Callback* callback) noexcept {
   const std::uint32_t word = lock();
   if (status_of(word) < Status::cancelled) {
-    callback->next_ = std::exchange(callbacks_, callback);
+    callback->next_ = posix::exchange(callbacks_, callback);
     unlock(word | listened);
     expect();
   } else {
@@ -510,7 +521,7 @@ inline void StateBase::remove_waiter(Waiter& waiter) noexcept {
 
 inline void StateBase::drop_handle() noexcept {
   const std::uint64_t seen = references_.load(std::memory_order_acquire);
-  if (seen == 1) {  // nobody else is left
+  if (seen == 1 && !is_listened()) {  // nobody else is left, nor can come
     delete this;
     return;
   }

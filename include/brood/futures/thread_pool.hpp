@@ -11,6 +11,7 @@
 #include <string>
 
 #include "../os.hpp"
+#include "batch.hpp"
 #include "executor.hpp"
 #include "live_pools.hpp"
 #include "worker_threads.hpp"
@@ -64,13 +65,13 @@ class ThreadPoolExecutor {
   /// each call is made with a copy of f. Returns a range of the results, see MapResults: nothing
   /// waits here. Throws as submit, and std::invalid_argument for options out of range.
   template <class F, class... Ranges>
-  requires Mappable<F, Ranges...> MapResults<MapResultOf<F, Ranges...>> map(F f,
-                                                                            Ranges&&... ranges) {
+  requires Mappable<F, Ranges...>
+  auto map(F f, Ranges&&... ranges) {
     return map(MapOptions{}, std::move(f), std::forward<Ranges>(ranges)...);
   }
   template <class F, class... Ranges>
-  requires Mappable<F, Ranges...> MapResults<MapResultOf<F, Ranges...>> map(MapOptions options, F f,
-                                                                            Ranges&&... ranges);
+  requires Mappable<F, Ranges...>
+  auto map(MapOptions options, F f, Ranges&&... ranges);
 
   /// No more submits. May be called again. With .wait, throws std::logic_error in a task of this
   /// executor, which would wait for itself (the rest has been done then).
@@ -85,6 +86,8 @@ class ThreadPoolExecutor {
   }
   template <class F, class... Args>
   static auto submit_to(WorkerThreads& threads, F&& f, Args&&... args);
+  template <class R, class F>
+  struct MapCalls;
   WorkerThreads& threads() const {
     if (!threads_) throw std::runtime_error{"submit: the executor was moved from"};
     return *threads_;
@@ -163,16 +166,65 @@ auto ThreadPoolExecutor::submit(F&& f, Args&&... args)
   return submit_to(threads(), std::forward<F>(f), std::forward<Args>(args)...);
 }
 
+// The calls of a map, one or many to a task.
+template <class R, class F>
+struct ThreadPoolExecutor::MapCalls {
+  posix::Ref<WorkerThreads> pool;
+  F f;
+
+  template <class... Elements>
+  Future<Batch<R>> operator()(Elements&&... elements) const {
+    return submit_to(
+        *pool,
+        [](F&& call, std::decay_t<Elements>&&... args) {
+          return Batch<R>{1, [&](auto store) {
+                            store([&]() -> R {
+                              return static_cast<R>(
+                                  futures::invoke_callable(std::move(call), std::move(args)...));
+                            });
+                          }};
+        },
+        f, std::forward<Elements>(elements)...);
+  }
+
+  template <class... Args>
+  requires(sizeof...(Args) > 0) void many(std::vector<std::tuple<Args...>> calls,
+                                          std::vector<Future<Batch<R>>>& futures) const {
+    submit_all(std::move(calls), futures, [](F&& call, std::tuple<Args...>& args) -> R {
+      return static_cast<R>(std::apply(std::move(call), std::move(args)));
+    });
+  }
+  template <class Arg>
+  void many_of_one(std::vector<Arg> args, std::vector<Future<Batch<R>>>& futures) const {
+    submit_all(std::move(args), futures, [](F&& call, Arg& arg) -> R {
+      return static_cast<R>(futures::invoke_callable(std::move(call), std::move(arg)));
+    });
+  }
+
+ private:
+  template <class Call, class Make>
+  void submit_all(std::vector<Call> calls, std::vector<Future<Batch<R>>>& futures,
+                  Make make) const {
+    futures.push_back(submit_to(
+        *pool,
+        [make](const F& call, std::vector<Call>&& all) {
+          auto next = all.begin();
+          return Batch<R>{all.size(), [&](auto store) {
+                            Call& args = *next++;
+                            store([&]() -> R { return make(F(call), args); });
+                          }};
+        },
+        f, std::move(calls)));
+  }
+};
+
 template <class F, class... Ranges>
-requires Mappable<F, Ranges...> MapResults<MapResultOf<F, Ranges...>> ThreadPoolExecutor::map(
-    MapOptions options, F f, Ranges&&... ranges) {
+requires Mappable<F, Ranges...>
+auto ThreadPoolExecutor::map(MapOptions options, F f, Ranges&&... ranges) {
+  using R = MapResultOf<F, Ranges...>;
   static_cast<void>(threads());
-  return map_over<MapResultOf<F, Ranges...>>(
-      options,
-      [pool = threads_, f = std::move(f)]<class... Elements>(Elements&&... elements) {
-        return submit_to(*pool, f, std::forward<Elements>(elements)...);
-      },
-      std::forward<Ranges>(ranges)...);
+  return map_over<R, Batch<R>>(options, MapCalls<R, F>{threads_, std::move(f)},
+                               std::forward<Ranges>(ranges)...);
 }
 
 }  // namespace brood::futures

@@ -10,7 +10,8 @@
 //     ForkHook hook_{*this};  // the last member: enrolled when the others live
 //   };
 //
-// Whoever holds such a lock must not wait for another one, nor for a thread that forks.
+// Whoever holds such a lock must not wait for another one, but for one that before_fork() takes
+// after it, nor for a thread that forks.
 #pragma once
 
 #include <pthread.h>

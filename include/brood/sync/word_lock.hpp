@@ -35,7 +35,8 @@ class WordLock {
   WordLock& operator=(const WordLock&) = delete;
 
   void lock() noexcept {
-    if (!try_lock()) lock_slowly();
+    if (!try_lock()) [[unlikely]]
+      lock_slowly();
   }
   bool try_lock() noexcept {
     std::uint32_t expected = 0;
@@ -44,11 +45,14 @@ class WordLock {
   }
   void unlock() noexcept {
     // Pairs with the acquiring exchange of whoever locks next.
-    if (word_.exchange(0, std::memory_order_release) == 2) posix::futex_wake(word_, 1);
+    if (word_.exchange(0, std::memory_order_release) == 2) [[unlikely]]
+      wake_one();
   }
 
  private:
-  void lock_slowly() noexcept {
+  // Out of line, so that the usual way is short enough to be inlined.
+  [[gnu::noinline]] void wake_one() noexcept { posix::futex_wake(word_, 1); }
+  [[gnu::noinline]] void lock_slowly() noexcept {
     for (int spins = 0; spins < 100; ++spins) {
       if (word_.load(std::memory_order_relaxed) == 0 && try_lock()) return;
       pause_spinning();

@@ -2,8 +2,6 @@
 // Barrier: threads that wait for each other. Python counterpart: threading.Barrier.
 #pragma once
 
-#include <string>
-
 #include "../function.hpp"
 #include "../sync/barrier.hpp"
 #include "errors.hpp"
@@ -15,9 +13,9 @@ class Barrier : public SyncHandle<sync::Barrier<sync::PrivateMonitor>> {
  public:
   /// For `parties` threads. The last to arrive calls `action`, if there is one, before any goes on.
   /// `limit` is that of each wait() without one. Throws std::invalid_argument if parties is less
-  /// than 1.
+  /// than 1 or more than 65535.
   explicit Barrier(std::ptrdiff_t parties, Function<void()> action = {}, Timeout limit = forever)
-      : SyncHandle{std::in_place, check(parties)}, action_{std::move(action)}, limit_{limit} {}
+      : SyncHandle{std::in_place, parties}, action_{std::move(action)}, limit_{limit} {}
 
   /// Waits until all have arrived; returns 0 to parties - 1, to each another. Throws
   /// BrokenBarrierError if the barrier is broken, or breaks, or is reset meanwhile; it breaks when
@@ -25,9 +23,7 @@ class Barrier : public SyncHandle<sync::Barrier<sync::PrivateMonitor>> {
   /// the call that ran it.
   std::size_t wait() const { return wait(limit_); }
   std::size_t wait(Timeout limit) const {
-    const auto result = core().wait(posix::Deadline{limit}, [this] {
-      if (action_) action_();
-    });
+    const auto result = core().wait(posix::Deadline{limit}, action_);
     if (!result.passed) throw BrokenBarrierError{};
     return result.index;
   }
@@ -44,13 +40,6 @@ class Barrier : public SyncHandle<sync::Barrier<sync::PrivateMonitor>> {
   bool broken() const { return core().is_broken(); }
 
  private:
-  static std::size_t check(std::ptrdiff_t parties) {
-    if (parties < 1)
-      throw std::invalid_argument{"make a Barrier: " + std::to_string(parties) +
-                                  " parties are less than 1"};
-    return static_cast<std::size_t>(parties);
-  }
-
   Function<void()> action_;
   Timeout limit_;
 };

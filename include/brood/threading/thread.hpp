@@ -156,7 +156,7 @@ std::size_t stack_size(std::size_t bytes);
 struct ExceptHookArgs {
   std::string exc_type{};          ///< The name of its type; empty: taken from exc_value.
   std::exception_ptr exc_value{};  ///< The exception; `throw` it again to look at it.
-  std::optional<Thread> thread{};  ///< Where it escaped; none: the calling thread is named.
+  Thread thread = current_thread();  ///< Where it escaped.
 };
 
 using ExceptHook = Function<void(const ExceptHookArgs&)>;
@@ -227,10 +227,9 @@ inline void write_to_stderr(const std::string& text) noexcept {
 }
 
 inline void default_excepthook(const ExceptHookArgs& args) {
-  const std::string name = args.thread ? args.thread->name() : current_thread().name();
   const std::string what =
       args.exc_value || args.exc_type.empty() ? posix::describe(args.exc_value) : args.exc_type;
-  write_to_stderr("Exception in thread " + name + ":\n" + what + "\n");
+  write_to_stderr("Exception in thread " + args.thread.name() + ":\n" + what + "\n");
 }
 
 // A forced unwind is caught by a reference to nothing, which the sanitizer need not report.
@@ -243,7 +242,6 @@ __attribute__((no_sanitize("null"))) inline void Thread::call(const Function<voi
     ExceptHookArgs args;
     args.exc_value = std::current_exception();
     args.exc_type = posix::demangle(abi::__cxa_current_exception_type()->name());
-    args.thread = current_thread();
     try {
       excepthook()(args);
     } catch (const abi::__forced_unwind&) {
