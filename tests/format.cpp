@@ -51,14 +51,101 @@ TEST_CASE("a Thread prints its name and state") {
         "<Thread(reader, stopped " + std::to_string(*thread.ident()) + ")>");
 }
 
+TEST_CASE("a Thread that runs prints that it is started and a daemon") {
+  const threading::Event end;
+  const threading::Thread thread{{.name = "reader", .daemon = true}, [end] { end.wait(); }};
+  thread.start();
+  CHECK(fmt::format("{}", thread) ==
+        "<Thread(reader, started daemon " + std::to_string(*thread.ident()) + ")>");
+  end.set();
+  thread.join();
+}
+
+TEST_CASE("a lock of threads prints whether it is held") {
+  const threading::Lock lock;
+  CHECK(fmt::format("{}", lock) == "<unlocked Lock>");
+  lock.acquire();
+  CHECK(fmt::format("{}", lock) == "<locked Lock>");
+  const threading::RLock rlock;
+  CHECK(fmt::format("{}", rlock) == "<unlocked RLock>");
+  rlock.acquire();
+  CHECK(fmt::format("{}", rlock) == "<locked RLock>");
+  CHECK(fmt::format("{}", threading::Condition{lock}) == "<locked Condition>");
+  CHECK(fmt::format("{}", threading::Condition{}) == "<unlocked Condition>");
+}
+
+TEST_CASE("what threads wait for prints its value") {
+  const threading::Semaphore semaphore{4};
+  semaphore.acquire();
+  CHECK(fmt::format("{}", semaphore) == "<Semaphore: value=3>");
+  CHECK(fmt::format("{}", threading::BoundedSemaphore{4}) == "<BoundedSemaphore: value=4>");
+  const threading::Event event;
+  CHECK(fmt::format("{}", event) == "<Event: unset>");
+  event.set();
+  CHECK(fmt::format("{}", event) == "<Event: set>");
+  const threading::Barrier barrier{2};
+  CHECK(fmt::format("{}", barrier) == "<Barrier: waiters=0/2>");
+  barrier.abort();
+  CHECK(fmt::format("{}", barrier) == "<Barrier: broken>");
+}
+
+TEST_CASE("locks of processes print who holds them") {
+  namespace mp = multiprocessing;
+  const mp::Lock lock;
+  const mp::RLock rlock;
+  CHECK(fmt::format("{}", lock) == "<Lock(owner=None)>");
+  CHECK(fmt::format("{}", rlock) == "<RLock(None, 0)>");
+  lock.acquire();
+  rlock.acquire();
+  rlock.acquire();
+  CHECK(fmt::format("{}", lock) == "<Lock(owner=MainProcess)>");
+  CHECK(fmt::format("{}", rlock) == "<RLock(MainProcess, 2)>");
+  std::string seen;
+  threading::Thread thread{[&] { seen = fmt::format("{} {}", lock, rlock); }};
+  thread.start();
+  thread.join();
+  CHECK(seen == "<Lock(owner=SomeOtherThread)> <RLock(SomeOtherThread, 2)>");
+  const mp::Queue<std::string> said;
+  mp::Process child{[=] { said.put(fmt::format("{} {}", lock, rlock)); }};
+  child.start();
+  child.join();
+  CHECK(said.get() == "<Lock(owner=SomeOtherProcess)> <RLock(SomeOtherProcess, 2)>");
+  lock.release();
+  mp::Process dying{[=] {
+    lock.acquire();
+    ::_exit(0);
+  }};
+  dying.start();
+  dying.join();
+  CHECK(fmt::format("{}", lock) == "<Lock(owner=None)>");
+}
+
+TEST_CASE("what processes wait for each other with prints its state") {
+  namespace mp = multiprocessing;
+  const mp::Condition condition;
+  CHECK(fmt::format("{}", condition) == "<unlocked Condition>");
+  condition.acquire();
+  CHECK(fmt::format("{}", condition) == "<locked Condition>");
+  condition.release();
+  CHECK(fmt::format("{}", mp::Semaphore{3}) == "<Semaphore: value=3>");
+  CHECK(fmt::format("{}", mp::BoundedSemaphore{4}) == "<BoundedSemaphore: value=4>");
+  const mp::Event event;
+  CHECK(fmt::format("{}", event) == "<Event: unset>");
+  event.set();
+  CHECK(fmt::format("{}", event) == "<Event: set>");
+  const mp::Barrier barrier{2};
+  CHECK(fmt::format("{}", barrier) == "<Barrier: waiters=0/2>");
+  barrier.abort();
+  CHECK(fmt::format("{}", barrier) == "<Barrier: broken>");
+}
+
 TEST_CASE("a Future prints its state") {
   const futures::Future<int> future;
   CHECK(fmt::format("{}", future) == "<Future state=pending>");
   future.set_running_or_notify_cancel();
   CHECK(fmt::format("{}", future) == "<Future state=running>");
   future.set_exception(std::make_exception_ptr(std::domain_error{"no root"}));
-  CHECK(fmt::format("{}", future) ==
-        "<Future state=finished raised std::domain_error: no root>");
+  CHECK(fmt::format("{}", future) == "<Future state=finished raised std::domain_error: no root>");
   const futures::Future<void> cancelled;
   cancelled.cancel();
   CHECK(fmt::format("{}", cancelled) == "<Future state=cancelled>");

@@ -2,7 +2,8 @@
 // fmt formatters for the public types. Needs fmt (9 or newer), and nothing else of brood does.
 //
 //     fmt::print("{}\n", subprocess::Command{"ls", "my file"});     // ls 'my file'
-//     fmt::print("{}\n", process);      // <Process name='dryer' pid=4711 parent=4710 started daemon>
+//     fmt::print("{}\n", process);      // <Process name='dryer' pid=4711 parent=4710 started
+//     daemon>
 //
 // All take the specifiers of strings: "{:>40}". The texts are those of Python's repr(), but for
 // commands and exceptions, which print as themselves: a line for the shell, and what().
@@ -90,6 +91,66 @@ inline std::string to_text(const threading::Thread& thread) {
   return text + ")>";
 }
 
+inline std::string lock_text(const char* name, bool locked) {
+  return std::string{locked ? "<locked " : "<unlocked "} + name + ">";
+}
+inline std::string semaphore_text(const char* name, std::size_t value) {
+  return std::string{"<"} + name + ": value=" + std::to_string(value) + ">";
+}
+inline std::string event_text(bool set) { return set ? "<Event: set>" : "<Event: unset>"; }
+template <class Barrier>
+std::string barrier_text(const Barrier& barrier) {
+  if (barrier.broken()) return "<Barrier: broken>";
+  return "<Barrier: waiters=" + std::to_string(barrier.n_waiting()) + "/" +
+         std::to_string(barrier.parties()) + ">";
+}
+
+inline std::string to_text(const threading::Lock& lock) { return lock_text("Lock", lock.locked()); }
+inline std::string to_text(const threading::RLock& lock) {
+  return lock_text("RLock", lock.locked());
+}
+inline std::string to_text(const threading::Condition& condition) {
+  return lock_text("Condition", condition.locked());
+}
+inline std::string to_text(const threading::Semaphore& semaphore) {
+  return semaphore_text("Semaphore", semaphore.get_value());
+}
+inline std::string to_text(const threading::BoundedSemaphore& semaphore) {
+  return semaphore_text("BoundedSemaphore", semaphore.get_value());
+}
+inline std::string to_text(const threading::Event& event) { return event_text(event.is_set()); }
+inline std::string to_text(const threading::Barrier& barrier) { return barrier_text(barrier); }
+
+/// Who holds a lock of processes: the calling thread, by the name of its process, or somebody else.
+inline std::string owner_text(const multiprocessing::OwnedLock& lock) {
+  if (lock.is_mine()) return multiprocessing::current_process().name();
+  if (!lock.locked()) return "None";
+  const bool ours = ::syscall(SYS_tgkill, ::getpid(), lock.native_owner(), 0) == 0;
+  return ours ? "SomeOtherThread" : "SomeOtherProcess";
+}
+inline std::string to_text(const multiprocessing::Lock& lock) {
+  return "<Lock(owner=" + owner_text(lock) + ")>";
+}
+inline std::string to_text(const multiprocessing::RLock& lock) {
+  const std::string owner = owner_text(lock);
+  return "<RLock(" + owner + ", " + std::to_string(owner == "None" ? 0 : lock.depth()) + ")>";
+}
+inline std::string to_text(const multiprocessing::Condition& condition) {
+  return lock_text("Condition", condition.locked());
+}
+inline std::string to_text(const multiprocessing::Semaphore& semaphore) {
+  return semaphore_text("Semaphore", semaphore.get_value());
+}
+inline std::string to_text(const multiprocessing::BoundedSemaphore& semaphore) {
+  return semaphore_text("BoundedSemaphore", semaphore.get_value());
+}
+inline std::string to_text(const multiprocessing::Event& event) {
+  return event_text(event.is_set());
+}
+inline std::string to_text(const multiprocessing::Barrier& barrier) {
+  return barrier_text(barrier);
+}
+
 /// The state only: a result need not be printable.
 template <class T>
 std::string to_text(const futures::Future<T>& future) {
@@ -136,6 +197,48 @@ struct fmt::formatter<brood::multiprocessing::Process>
 template <>
 struct fmt::formatter<brood::threading::Thread>
     : brood::format::TextFormatter<brood::threading::Thread> {};
+template <>
+struct fmt::formatter<brood::threading::Lock>
+    : brood::format::TextFormatter<brood::threading::Lock> {};
+template <>
+struct fmt::formatter<brood::threading::RLock>
+    : brood::format::TextFormatter<brood::threading::RLock> {};
+template <>
+struct fmt::formatter<brood::threading::Condition>
+    : brood::format::TextFormatter<brood::threading::Condition> {};
+template <>
+struct fmt::formatter<brood::threading::Semaphore>
+    : brood::format::TextFormatter<brood::threading::Semaphore> {};
+template <>
+struct fmt::formatter<brood::threading::BoundedSemaphore>
+    : brood::format::TextFormatter<brood::threading::BoundedSemaphore> {};
+template <>
+struct fmt::formatter<brood::threading::Event>
+    : brood::format::TextFormatter<brood::threading::Event> {};
+template <>
+struct fmt::formatter<brood::threading::Barrier>
+    : brood::format::TextFormatter<brood::threading::Barrier> {};
+template <>
+struct fmt::formatter<brood::multiprocessing::Lock>
+    : brood::format::TextFormatter<brood::multiprocessing::Lock> {};
+template <>
+struct fmt::formatter<brood::multiprocessing::RLock>
+    : brood::format::TextFormatter<brood::multiprocessing::RLock> {};
+template <>
+struct fmt::formatter<brood::multiprocessing::Condition>
+    : brood::format::TextFormatter<brood::multiprocessing::Condition> {};
+template <>
+struct fmt::formatter<brood::multiprocessing::Semaphore>
+    : brood::format::TextFormatter<brood::multiprocessing::Semaphore> {};
+template <>
+struct fmt::formatter<brood::multiprocessing::BoundedSemaphore>
+    : brood::format::TextFormatter<brood::multiprocessing::BoundedSemaphore> {};
+template <>
+struct fmt::formatter<brood::multiprocessing::Event>
+    : brood::format::TextFormatter<brood::multiprocessing::Event> {};
+template <>
+struct fmt::formatter<brood::multiprocessing::Barrier>
+    : brood::format::TextFormatter<brood::multiprocessing::Barrier> {};
 template <class T>
 struct fmt::formatter<brood::futures::Future<T>>
     : brood::format::TextFormatter<brood::futures::Future<T>> {};

@@ -14,33 +14,47 @@ namespace brood::posix {
 /// holder repairs that first.
 class RobustMutex {
  public:
+  /// How often one who waits for it looks again: see lock_until().
+  static constexpr std::chrono::milliseconds watchdog{100};
+
   RobustMutex() {
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
     pthread_mutex_init(&mutex_, &attributes);
     pthread_mutexattr_destroy(&attributes);
   }
   RobustMutex(const RobustMutex&) = delete;
   RobustMutex& operator=(const RobustMutex&) = delete;
 
-  /// Takes the lock, until the deadline; false when that has come. After the death of a holder
-  /// `repair()` runs, with the lock held, before the lock counts as sound again: should the
-  /// repairer die too, the next one repairs.
+  enum class Attempt { taken, timed_out, already_mine };
+
+  /// Tries to take the lock, until the deadline; a thread that holds it is told so at once. After
+  /// the death of a holder `repair()` runs, with the lock held, before the lock counts as sound
+  /// again: should the repairer die too, the next one repairs.
   template <class Repair>
-  bool lock(const Deadline& deadline, Repair repair) {
+  Attempt attempt(const Deadline& deadline, Repair repair) {
     int error = pthread_mutex_trylock(&mutex_);
     if (error == EBUSY) error = lock_until(deadline);
-    if (error == 0) return true;
-    if (error == ETIMEDOUT) return false;
+    if (error == 0) return Attempt::taken;
+    if (error == ETIMEDOUT) return Attempt::timed_out;
+    if (error == EDEADLK) return Attempt::already_mine;
     if (error != EOWNERDEAD) throw_os_error(error, "lock a shared mutex");
     repair();
     pthread_mutex_consistent(&mutex_);
-    return true;
+    return Attempt::taken;
   }
 
-  void unlock() noexcept { pthread_mutex_unlock(&mutex_); }
+  /// The same for those who never hold it already; false when the deadline has come.
+  template <class Repair>
+  bool lock(const Deadline& deadline, Repair repair) {
+    return attempt(deadline, repair) == Attempt::taken;
+  }
+
+  /// False, and nothing changes, if the calling thread does not hold it.
+  bool unlock() noexcept { return pthread_mutex_unlock(&mutex_) == 0; }
 
  private:
   // When a holder dies the kernel wakes one waiter. If that one is killed before it has the lock,
@@ -48,13 +62,12 @@ class RobustMutex {
   // Linux), and the others would sleep on a lock that nobody holds. So a waiter looks again now and
   // then: a watchdog for two deaths in a row, not how the lock is passed on.
   int lock_until(const Deadline& deadline) noexcept {
-    for (;;) {
-      const Deadline look{deadline.left() < watchdog ? deadline.timeout() : Timeout{watchdog}};
-      const int error = lock_once(look);
-      if (error != ETIMEDOUT || deadline.expired()) return error;
+    while (!deadline.expired()) {
+      const int error = lock_once(deadline.sooner(watchdog));
+      if (error != ETIMEDOUT) return error;
     }
+    return ETIMEDOUT;
   }
-  static constexpr std::chrono::milliseconds watchdog{100};
 
 #if defined(__SANITIZE_THREAD__)
   // ThreadSanitizer overlooks a lock taken by pthread_mutex_clocklock.

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The algorithm of Event.
+//
+// word          | meaning        | set()                    | clear()
+// --------------+----------------+--------------------------+-------------------------------------
+// 2n            | not set        | wakes all, then -> 2n+1  | leaves it
+// 2n + 1        | set            | leaves it                | -> 2n+2
+//
+// Who waits goes on when the word is not the one it came with: so it sees a set() whatever a
+// clear() does at once after.
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 
 #include "monitor.hpp"
 
@@ -11,29 +20,37 @@ namespace brood::sync {
 template <class Monitor>
 class Event {
  public:
-  bool is_set() const noexcept { return set_.load(std::memory_order_acquire); }
+  bool is_set() const noexcept { return (word_.load(std::memory_order_acquire) & 1) != 0; }
 
   void set() {
     const typename Monitor::Hold hold{monitor_};
-    set_.store(true, std::memory_order_release);  // pairs with is_set()
+    if (is_set()) return;  // and nobody waits
     monitor_.wake_all();
+    advance();
   }
 
   void clear() {
     const typename Monitor::Hold hold{monitor_};
-    set_.store(false, std::memory_order_relaxed);
+    if (is_set()) advance();
   }
 
-  // Who waits at a set() is chosen by it, whatever a clear() does at once after.
   bool wait(const posix::Deadline& deadline) {
     if (is_set()) return true;
     typename Monitor::Hold hold{monitor_};
-    return is_set() || monitor_.wait_to_be_chosen(hold, deadline) != 0;
+    const std::uint32_t before = word_.load(std::memory_order_relaxed);
+    if ((before & 1) != 0) return true;
+    return monitor_.wait(hold, deadline,
+                         [&] { return word_.load(std::memory_order_relaxed) != before; });
   }
 
  private:
+  // With the lock held. Release: pairs with is_set().
+  void advance() noexcept {
+    word_.store(word_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
+
   Monitor monitor_;
-  std::atomic<bool> set_{false};  // written under the lock
+  std::atomic<std::uint32_t> word_{0};  // written under the lock
 };
 
 }  // namespace brood::sync

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+// SharedMemory: bytes that processes share, with a name or without one. Python counterpart:
+// multiprocessing.shared_memory.
+//
+//     mp::shared_memory::SharedMemory plate({.name = "plate", .create = true, .size = 512});
+//     // in any other program of the same user:
+//     mp::shared_memory::SharedMemory plate("plate");
+//     plate.buf()[0] = std::byte{42};
+//
+// A name lives until it is unlinked, whoever has made it and whoever has died: nothing removes it
+// behind anybody's back. Memory without a name goes with its last user, so none can be left behind.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "../identity.hpp"
+#include "../posix/mapping.hpp"
+#include "../posix/mutex.hpp"
+#include "../posix/named_memory.hpp"
+#include "../posix/ref.hpp"
+
+namespace brood::multiprocessing::shared_memory {
+
+struct SharedMemoryOptions {
+  std::string name = {};  ///< As for a file, without '/'; a leading one is ignored. Empty: none.
+  bool create = false;    ///< Make it; false: attach to that of the name.
+  std::int64_t size = 0;  ///< Bytes, when it is made; it is all zeros then.
+};
+
+/// A handle: copies name the same mapping. Processes that are forked have it too.
+class SharedMemory {
+ public:
+  /// Makes memory, readable and writable for this user, or attaches to it. Throws
+  /// std::invalid_argument (a size below 1, neither a name nor `create`, a name with a 0 byte),
+  /// os::FileExistsError, os::FileNotFoundError, os::OSError (EINVAL: no such name is possible;
+  /// ENOSPC, ENOMEM: there is not so much memory).
+  explicit SharedMemory(const SharedMemoryOptions& options)
+      : state_{posix::make_ref<State>(options)} {}
+
+  /// Attaches to the memory of that name.
+  template <class Name>
+  requires std::is_convertible_v<const Name&, std::string_view>
+  explicit SharedMemory(const Name& name)
+      : state_{posix::make_ref<State>(
+            SharedMemoryOptions{.name = std::string{std::string_view{name}}})} {}
+
+  // Copied even when moved from, so that a handle always names something.
+  SharedMemory(const SharedMemory&) noexcept = default;
+  SharedMemory& operator=(const SharedMemory&) noexcept = default;
+
+  /// Empty if it has none.
+  const std::string& name() const noexcept { return state_->name; }
+  /// How many bytes there are.
+  std::size_t size() const noexcept { return state_->size; }
+
+  /// The bytes, while this or another handle of the process is there; none after close().
+  std::span<std::byte> buf() const {
+    const posix::Locked lock{state_->mutex};
+    return {state_->mapping.data(), state_->mapping.size()};
+  }
+
+  /// This process does not use it any more: no handle of it has bytes from now on, and what buf()
+  /// has returned must not be touched.
+  void close() const {
+    const posix::Locked lock{state_->mutex};
+    const posix::Mapping dropped{std::move(state_->mapping)};
+    state_->file.reset();
+  }
+
+  /// Removes the name; those who are attached are not concerned. Nothing to do for memory without
+  /// one. Throws os::FileNotFoundError if that was done already.
+  void unlink() const {
+    if (!name().empty()) posix::unlink_named_memory(name());
+  }
+
+  /// The descriptor of the memory, -1 after close(): another process that is handed it can map it.
+  int fileno() const {
+    const posix::Locked lock{state_->mutex};
+    return state_->file.get();
+  }
+
+  /// Whether two handles name the same mapping.
+  friend bool operator==(const SharedMemory&, const SharedMemory&) noexcept = default;
+  using hashed_by_identity = void;
+  const void* identity() const noexcept { return state_.get(); }
+
+ private:
+  struct State final : posix::RefCounted {
+    explicit State(const SharedMemoryOptions& options);
+    void make(std::int64_t wanted);
+    void attach();
+
+    std::string name;
+    std::size_t size = 0;
+    posix::Mutex mutex;  // guards the two below, against close()
+    posix::unique_fd file;
+    posix::Mapping mapping;
+  };
+
+  posix::Ref<State> state_;
+};
+
+inline SharedMemory::State::State(const SharedMemoryOptions& options) : name{options.name} {
+  if (name.find('\0') != std::string::npos)
+    throw std::invalid_argument{"name shared memory: there is a 0 byte in the name"};
+  options.create ? make(options.size) : attach();
+  mapping = posix::Mapping{file.get(), size};
+}
+
+inline void SharedMemory::State::make(std::int64_t wanted) {
+  if (wanted <= 0)
+    throw std::invalid_argument{"make shared memory: its size is " + std::to_string(wanted) +
+                                ", and must be at least 1"};
+  size = static_cast<std::size_t>(wanted);
+  if (name.empty()) {
+    file = posix::make_memory_file("brood-shared", size);
+    posix::reserve_whole(file.get(), size);
+    return;
+  }
+  file = posix::open_named_memory(name, O_RDWR | O_CREAT | O_EXCL);
+  try {
+    posix::set_file_size(file.get(), size);
+    posix::reserve_whole(file.get(), size);
+  } catch (...) {
+    posix::unlink_named_memory(name);
+    throw;
+  }
+}
+
+inline void SharedMemory::State::attach() {
+  if (name.empty())
+    throw std::invalid_argument{"attach to shared memory: a name is needed, or .create"};
+  file = posix::open_named_memory(name, O_RDWR);
+  struct stat found {};
+  posix::check(::fstat(file.get(), &found), "look into shared memory");
+  if (found.st_size <= 0)
+    throw std::invalid_argument{"attach to shared memory '" + name + "': it is empty"};
+  size = static_cast<std::size_t>(found.st_size);
+}
+
+}  // namespace brood::multiprocessing::shared_memory
