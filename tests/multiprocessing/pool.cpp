@@ -181,6 +181,35 @@ TEST_CASE("Pool calls back with the result or the error once") {
   CHECK(called);
 }
 
+TEST_CASE("Pool calls back with all results of a map or with its first error") {
+  mp::Pool pool(2);
+  std::vector<int> values;
+  std::vector<int> products;
+  std::string error_text;
+  const auto keep_error = [&](const std::exception_ptr& error) {
+    try {
+      std::rethrow_exception(error);
+    } catch (const std::domain_error& e) {
+      error_text = e.what();
+    }
+  };
+  auto mapped =
+      pool.map_async(mp::callbacks([&](const std::vector<int>& all) { values = all; }, keep_error),
+                     square, up_to(10));
+  auto starred = pool.starmap_async(
+      mp::callbacks([&](const std::vector<int>& all) { products = all; }, keep_error),
+      [](int a, int b) { return a * b; }, std::vector<std::pair<int, int>>{{2, 3}, {4, 5}}, 1);
+  pool.map_async(mp::callbacks([&](const std::vector<int>&) { values.clear(); }, keep_error),
+                 no_threes, up_to(5), 1);
+  CHECK(mapped.get() == squares(10));
+  CHECK(starred.get() == std::vector{6, 20});
+  pool.close();
+  pool.join();
+  CHECK(values == squares(10));
+  CHECK(products == std::vector{6, 20});
+  CHECK(error_text == "a three");
+}
+
 TEST_CASE("Pool gives results of imap in order and of imap_unordered in any") {
   mp::Pool pool(3);
   for (const std::size_t chunksize : {1u, 3u, 100u, 1000u}) {

@@ -4,10 +4,12 @@
 
 #include <sys/types.h>
 
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "../posix/crash_record.hpp"
 #include "errors.hpp"
 
 namespace brood::futures {
@@ -22,6 +24,8 @@ class WorkerCrashed : public BrokenProcessPool {
     std::string function;
     std::chrono::nanoseconds elapsed;
     std::size_t max_rss_bytes;
+    void* calls[posix::CrashRecord::most];  // where the worker was
+    std::uint32_t call_count;
   };
   explicit WorkerCrashed(Details details)
       : BrokenProcessPool{describe(details)}, details_{std::move(details)} {}
@@ -29,11 +33,13 @@ class WorkerCrashed : public BrokenProcessPool {
   pid_t pid() const noexcept { return details_.pid; }
   /// The code the worker ended with by itself (std::exit in a task), else empty.
   std::optional<int> exitcode() const noexcept {
-    return details_.returncode >= 0 ? std::optional{details_.returncode} : std::nullopt;
+    if (details_.returncode < 0) return std::nullopt;
+    return details_.returncode;
   }
   /// The signal that killed the worker, else empty.
   std::optional<int> signal() const noexcept {
-    return details_.returncode < 0 ? std::optional{-details_.returncode} : std::nullopt;
+    if (details_.returncode >= 0) return std::nullopt;
+    return -details_.returncode;
   }
   /// The type of the callable that ran.
   const std::string& function() const noexcept { return details_.function; }
@@ -41,6 +47,13 @@ class WorkerCrashed : public BrokenProcessPool {
   std::chrono::nanoseconds elapsed() const noexcept { return details_.elapsed; }
   /// The peak memory of the worker over all its tasks.
   std::size_t max_rss_bytes() const noexcept { return details_.max_rss_bytes; }
+  /// Where the thread was that crashed, the innermost call first, a line each:
+  /// "wash(Dish&)+0x1c (program)". Functions of the program itself have names there if it is linked
+  /// with -rdynamic (ENABLE_EXPORTS in CMake), else it is "program+0x11f2", for addr2line(1). Empty
+  /// where nothing can be had: it ended by exit, SIGKILL or the like, or under a sanitizer.
+  std::string backtrace() const {
+    return posix::describe_frames(details_.calls, details_.call_count);
+  }
 
  private:
   static std::string describe(const Details& details) {
@@ -54,12 +67,50 @@ class WorkerCrashed : public BrokenProcessPool {
   Details details_;
 };
 
-/// The task threw an exception of a type that can't be rebuilt here; what() is its text. See
-/// brood::register_exception.
+/// The task ran longer than it may, and was killed with its worker process and what that had
+/// started. Only this task is concerned.
+class TaskTimeout : public TimeoutError {
+ public:
+  TaskTimeout(std::string function, std::chrono::nanoseconds limit, pid_t pid)
+      : TaskTimeout{describe(function, limit, pid), std::move(function), limit, pid} {}
+
+  /// The type of the callable that ran.
+  const std::string& function() const noexcept { return function_; }
+  /// How long it was allowed to run.
+  std::chrono::nanoseconds limit() const noexcept { return limit_; }
+  /// The worker process that ran it.
+  pid_t pid() const noexcept { return pid_; }
+
+ private:
+  TaskTimeout(const std::string& text, std::string function, std::chrono::nanoseconds limit,
+              pid_t pid)
+      : std::runtime_error{text},
+        TimeoutError{text},
+        function_{std::move(function)},
+        limit_{limit},
+        pid_{pid} {}
+
+  static std::string describe(const std::string& function, std::chrono::nanoseconds limit,
+                              pid_t pid) {
+    char times[96];
+    std::snprintf(times, sizeof times, " ran longer than %g s, worker process %d was killed",
+                  static_cast<double>(limit.count()) * 1e-9, pid);
+    return function + times;
+  }
+
+  std::string function_;
+  std::chrono::nanoseconds limit_;
+  pid_t pid_;
+};
+
+/// The task threw an exception of a type that can't be rebuilt here; what() is "TYPE: ITS TEXT".
+/// See brood::register_exception.
 class RemoteError : public std::runtime_error {
  public:
-  RemoteError(std::string type_name, pid_t pid, const std::string& what)
-      : std::runtime_error{what}, type_name_{std::move(type_name)}, pid_{pid} {}
+  RemoteError(std::string type_name, pid_t pid, const std::string& text)
+      : std::runtime_error{describe(type_name, text)},
+        type_name_{std::move(type_name)},
+        pid_{pid} {}
 
   /// The type that was thrown, as one writes it in C++.
   const std::string& type_name() const noexcept { return type_name_; }
@@ -67,6 +118,12 @@ class RemoteError : public std::runtime_error {
   pid_t pid() const noexcept { return pid_; }
 
  private:
+  // The text of what is no std::exception has its type in front already.
+  static std::string describe(const std::string& type_name, const std::string& text) {
+    if (text.compare(0, type_name.size(), type_name) == 0) return text;
+    return type_name + ": " + text;
+  }
+
   std::string type_name_;
   pid_t pid_;
 };

@@ -7,7 +7,9 @@
 //     for (double r : pool.map(calc, values)) fmt::print("{}\n", r);
 //
 // A worker that dies takes only its own task with it, whose future then throws WorkerCrashed; the
-// worker is replaced and the rest goes on.
+// worker is replaced and the rest goes on. The same becomes of one whose task runs too long:
+//
+//     auto slow = pool.submit({.timeout = 2s}, calc, 3.0);   // or TaskTimeout
 #pragma once
 
 #include <concepts>
@@ -22,6 +24,13 @@ namespace brood::futures {
 template <class R>
 class RemoteTask;
 
+/// What happens when a worker process dies.
+enum class OnCrash {
+  fail_task,   ///< The task it ran fails with WorkerCrashed; the worker is replaced.
+  break_pool,  ///< So does that, and all else that is unfinished or submitted later fails with
+               ///< BrokenProcessPool, as in Python.
+};
+
 struct ProcessPoolOptions {
   /// The most worker processes there will be, 1 to 4095. Default: os::process_cpu_count().
   std::optional<int> max_workers = {};
@@ -30,7 +39,26 @@ struct ProcessPoolOptions {
   Function<void()> initializer = {};
   /// A worker ends after so many tasks, at least 1, and is replaced. Default: no limit.
   std::optional<int> max_tasks_per_child = {};
+  /// How long a task (of a map: a chunk) may run in its worker, unless its TaskOptions say. One
+  /// that runs longer fails with TaskTimeout; its worker is killed, with the processes that descend
+  /// from it, and replaced. The time a task waits for a worker does not count. Default: no limit.
+  Timeout task_timeout = {};
+  /// How many bytes of private memory a worker may take beyond what it inherits, at least 1.
+  /// Allocations beyond that fail: the task throws std::bad_alloc. What is shared between processes
+  /// does not count. In a build with a sanitizer there is no limit. Default: no limit.
+  Count memory_limit = {};
+  OnCrash on_crash = OnCrash::fail_task;
 };
+
+struct TaskOptions {
+  /// Counted from the task's start in its worker; see ProcessPoolOptions::task_timeout, in whose
+  /// place this one comes unless it is `forever`.
+  Timeout timeout = {};
+};
+
+/// What is no task for another process, so that the compiler can be told why.
+template <class F, class... Args>
+concept Refused = !RemotelyInvocable<F, Args...> && !std::is_same_v<std::decay_t<F>, TaskOptions>;
 
 /// Runs callables in worker processes, which are forked from a copy of the program as it was when
 /// the pool was made: make it early, before threads are started and large data is loaded, unless
@@ -71,6 +99,17 @@ class ProcessPoolExecutor {
   template <class F, class... Args>
   requires RemotelyInvocable<F, Args...>
   auto submit(F&& f, Args&&... args) -> Future<remote_result_t<F, Args...>>;
+  template <class F, class... Args>
+  requires RemotelyInvocable<F, Args...>
+  auto submit(TaskOptions options, F&& f, Args&&... args) -> Future<remote_result_t<F, Args...>>;
+
+  // Names the reason when a task cannot cross.
+  template <class F, class... Args>
+  requires Refused<F, Args...>
+  auto submit(F&& f, Args&&... args) -> refusal_t<F, Args...> = delete;
+  template <class F, class... Args>
+  requires Refused<F, Args...>
+  auto submit(TaskOptions options, F&& f, Args&&... args) -> refusal_t<F, Args...> = delete;
 
   /// Has `f` called with the elements of the ranges, side by side, as many as the shortest has.
   /// MapOptions::chunksize elements cross at a time. Returns a range of the results, see
@@ -85,6 +124,11 @@ class ProcessPoolExecutor {
   requires(sizeof...(Ranges) == 0 ||
            RemotelyInvocable<F, Element<Ranges>...>) auto map(MapOptions options, F f,
                                                               Ranges&&... ranges);
+
+  template <class F, class... Ranges>
+  requires(sizeof...(Ranges) != 0) && Refused<F, Element<Ranges>...> auto map(F f,
+                                                                              Ranges&&... ranges)
+                                          -> refusal_t<F, Element<Ranges>...> = delete;
 
   /// No more submits. With .cancel_futures, what no worker has begun with is cancelled. With .wait,
   /// returns when all the rest is done and the workers have ended (a callback, which the pool
@@ -133,6 +177,8 @@ class ProcessPoolExecutor {
     core().shut_down(false, true);
     core().end_workers(signal);
   }
+  static void check_option(const char* name, std::ptrdiff_t value, std::ptrdiff_t least,
+                           std::ptrdiff_t most);
   void finish() noexcept {
     if (core_) core_->shut_down(true, false);
   }
@@ -321,12 +367,14 @@ template <class F>
 struct ProcessPoolExecutor::Submit {
   posix::Ref<ProcessPoolCore> core;
   F f;
+  TaskOptions options = {};
 
   template <class... Args>
   auto operator()(Args&&... args) const {
     using Call = RemoteCall<F, crossing_t<Args>...>;
     using R = remote_result_t<F, Args...>;
     auto task = posix::make_ref<RemoteTask<R>>(core, Call::entry, Call::dump(f, args...));
+    task->limit_time(options.timeout);
     Future<R> future{task};
     core->submit(*task);
     return future;
@@ -369,14 +417,30 @@ inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options,
                                                 std::string worker_name) {
   const int usual = static_cast<int>(std::min(os::process_cpu_count(), TaskTable::max_workers));
   const int workers = options.max_workers.value_or(usual);
-  if (workers < 1 || workers > static_cast<int>(TaskTable::max_workers))
-    throw std::invalid_argument{"process pool: the number of workers must be 1 to 4095"};
-  const int tasks = options.max_tasks_per_child.value_or(0);
-  if (options.max_tasks_per_child && tasks < 1)
-    throw std::invalid_argument{"process pool: max_tasks_per_child must be at least 1"};
-  core_ = posix::make_ref<ProcessPoolCore>(
-      ProcessPoolSettings{static_cast<std::uint32_t>(workers), std::move(options.initializer),
-                          static_cast<std::uint32_t>(tasks), std::move(worker_name)});
+  check_option("max_workers", workers, 1, TaskTable::max_workers);
+  const int tasks = options.max_tasks_per_child.value_or(1);
+  check_option("max_tasks_per_child", tasks, 1, INT_MAX);
+  const std::ptrdiff_t memory = options.memory_limit.has_value() ? options.memory_limit.value() : 1;
+  check_option("memory_limit", memory, 1, PTRDIFF_MAX);
+  posix::CrashRecorder::prepare();
+  core_ = posix::make_ref<ProcessPoolCore>(ProcessPoolSettings{
+      static_cast<std::uint32_t>(workers), std::move(options.initializer),
+      options.max_tasks_per_child ? static_cast<std::uint32_t>(tasks) : 0, std::move(worker_name),
+      options.task_timeout, options.memory_limit.has_value() ? static_cast<std::size_t>(memory) : 0,
+      options.on_crash == OnCrash::break_pool});
+}
+
+inline void ProcessPoolExecutor::check_option(const char* name, std::ptrdiff_t value,
+                                              std::ptrdiff_t least, std::ptrdiff_t most) {
+  if (value >= least && value <= most) return;
+  char text[128];
+  if (most >= INT_MAX)
+    std::snprintf(text, sizeof text, "process pool: %s must be at least %td, not %td", name, least,
+                  value);
+  else
+    std::snprintf(text, sizeof text, "process pool: %s must be %td to %td, not %td", name, least,
+                  most, value);
+  throw std::invalid_argument{text};
 }
 
 template <class F, class... Args>
@@ -384,6 +448,14 @@ requires RemotelyInvocable<F, Args...>
 auto ProcessPoolExecutor::submit(F&& f, Args&&... args) -> Future<remote_result_t<F, Args...>> {
   core();
   return Submit<std::decay_t<F>>{core_, std::forward<F>(f)}(std::forward<Args>(args)...);
+}
+
+template <class F, class... Args>
+requires RemotelyInvocable<F, Args...>
+auto ProcessPoolExecutor::submit(TaskOptions options, F&& f, Args&&... args)
+    -> Future<remote_result_t<F, Args...>> {
+  core();
+  return Submit<std::decay_t<F>>{core_, std::forward<F>(f), options}(std::forward<Args>(args)...);
 }
 
 template <class F, class... Ranges>

@@ -11,7 +11,8 @@
 //                  |                                  | `where_` (queued) or the slot's word
 //
 // The collector thread sleeps in poll() on an eventfd that workers set, only while it sleeps, on
-// the fork server's socket, where deaths are reported, and on a pidfd of the server. User code
+// the fork server's socket, where deaths are reported, and on a pidfd of the server, no longer than
+// until the first running task with a time limit has to end. User code
 // (results being read, callbacks) runs in it with no lock held.
 #pragma once
 
@@ -34,6 +35,8 @@ class RemoteWork {
  public:
   RemoteWork(const RemoteEntry& entry, std::string bytes) noexcept
       : entry_{entry}, bytes_{std::move(bytes)} {}
+  /// Before it is submitted: how long it may run. Else it is what the pool says.
+  void limit_time(Timeout limit) noexcept { limit_ = limit.duration().count(); }
   RemoteWork(const RemoteWork&) = delete;
   RemoteWork& operator=(const RemoteWork&) = delete;
 
@@ -58,6 +61,7 @@ class RemoteWork {
   static constexpr std::uint64_t queued = 0, withdrawn = ~std::uint64_t{0};
 
   const RemoteEntry& entry_;
+  std::int64_t limit_ = Slot::no_limit;       // nanoseconds
   std::string bytes_;                         // dropped when it lies in a slot
   std::atomic<std::uint64_t> where_{queued};  // queued, withdrawn, or ticket << 16 | slot
   RemoteWork* next_ = nullptr;                // the backlog; guarded by the pool's mutex,
@@ -70,6 +74,9 @@ struct ProcessPoolSettings {
   Function<void()> initializer;
   std::uint32_t max_tasks_per_child;  // 0: no limit
   std::string worker_name;            // "NAME-1", "NAME-2", ...
+  Timeout task_timeout;
+  std::size_t memory_limit;  // 0: none
+  bool break_on_crash;
 };
 
 class ProcessPoolCore final : public posix::RefCounted {
@@ -120,6 +127,7 @@ class ProcessPoolCore final : public posix::RefCounted {
         collecting_ = true;
       }
       task.retain();
+      if (task.limit_ == Slot::no_limit) task.limit_ = settings_.task_timeout.duration().count();
       ++unfinished_;
       append(task);
       publish_backlog();
@@ -235,6 +243,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   struct InSlot {
     RemoteWork* task = nullptr;
     Place args = {};
+    std::int64_t limit = Slot::no_limit;
   };
   struct Failure {
     RemoteWork* task;
@@ -306,13 +315,15 @@ class ProcessPoolCore final : public posix::RefCounted {
             std::move(identity), owner_),
         program_, settings_.worker_name);
     RemoteEntry::valid(nullptr);
+    posix::CrashRecorder::install();
     table_.done_event().set();
   }
 
   // In a worker process.
   void run_worker(std::uint32_t worker) noexcept {
     multiprocessing::Processes::here().become_number(worker + 1);
-    if (!TaskWorker{table_, worker}.run(settings_.initializer, settings_.max_tasks_per_child))
+    if (!TaskWorker{table_, worker}.run(settings_.initializer, settings_.max_tasks_per_child,
+                                        settings_.memory_limit))
       posix::end_forked_child(1);
   }
 
@@ -368,6 +379,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     slot.args = args;
     slot.entry = &task.entry_;
     slot.started.store(0, std::memory_order_relaxed);
+    slot.limit = task.limit_;
     const std::uint64_t ticket = next_ticket_;
     slot.word.store(SlotWord::make(ticket, Phase::ready), std::memory_order_release);
     std::uint64_t where = RemoteWork::queued;
@@ -379,7 +391,11 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
     std::string{}.swap(task.bytes_);
     free_slots_.pop_back();
-    in_slot_[index] = {&task, args};
+    in_slot_[index] = {&task, args, task.limit_};
+    if (task.limit_ != Slot::no_limit) {
+      ++limited_;
+      if (task.limit_ < least_limit_) least_limit_ = task.limit_;
+    }
     ++in_flight_;
     ++next_ticket_;
     table_.ring_entry(ticket).store(ticket << 16 | index);
@@ -397,8 +413,12 @@ class ProcessPoolCore final : public posix::RefCounted {
     const std::uint64_t word = slot.word.load(std::memory_order_acquire);
     free_place(in_slot_[index].args);
     slot.word.store(SlotWord::make(word >> 16, Phase::free), std::memory_order_release);
-    in_slot_[index] = {};
+    leave_slot(index);
     free_slots_.push_back(static_cast<std::uint32_t>(index));
+  }
+  void leave_slot(std::uint64_t index) noexcept {
+    if (in_slot_[index].limit != Slot::no_limit) --limited_;
+    in_slot_[index] = {};
     --in_flight_;
   }
 
@@ -411,6 +431,8 @@ class ProcessPoolCore final : public posix::RefCounted {
       table_.cell(worker).failed.store(0);
       table_.cell(worker).left.store(0);
       table_.cell(worker).pid.store(0);
+      table_.cell(worker).crash.frames.store(0);
+      table_.cell(worker).crash.signal.store(0);
       if (!server_.start(worker)) return;  // the collector will see that it is gone
       workers_[worker].state = WorkerState::starting;
       ++present_;
@@ -450,8 +472,7 @@ class ProcessPoolCore final : public posix::RefCounted {
             word, SlotWord::make(word >> 16, Phase::taken, TaskTable::max_workers));
       if (SlotWord::phase(table_.slot(index).word.load()) == Phase::free) continue;  // forget()'s
       give_up(*task);
-      in_slot_[index] = {};
-      --in_flight_;
+      leave_slot(index);
     }
     for (std::uint32_t worker = 0; worker < workers_.size(); ++worker)
       if (workers_[worker].state != WorkerState::absent) server_.signal(worker, SIGKILL);
@@ -504,6 +525,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   // False: nothing is left to do but to wait for the workers' end.
   bool collect_once() {
     const bool news = collect_results();
+    bool time_to_look = false;
     if (!receive_reports() || server_ended_) give_up("the process pool's fork server has died");
     {
       const posix::Locked lock{mutex_};
@@ -520,19 +542,59 @@ class ProcessPoolCore final : public posix::RefCounted {
         table_.shared().stop.store(1);
         table_.wake_all();
       }
+      // What has begun since the last look may run for the least limit there is.
+      time_to_look =
+          limited_ != 0 && now() >= std::min(first_end_, Slot::end_of(looked_, least_limit_));
     }
-    if (news) return true;
+    if (news) {
+      if (time_to_look) expire_tasks();
+      return true;
+    }
+    table_.shared().collector_alarm.store(Slot::no_limit);
     table_.shared().collector_asleep.store(1);
+    const std::int64_t alarm = expire_tasks();
+    table_.shared().collector_alarm.store(alarm);
     if (!results_wait()) {
       pollfd entries[] = {{table_.done_event().get(), POLLIN, 0},
                           {server_.fileno(), POLLIN, 0},
                           {server_.sentinel(), POLLIN, 0}};
-      posix::poll_until(entries, 3, posix::Deadline{forever});
+      const Timeout left =
+          alarm == Slot::no_limit ? forever : Timeout{std::chrono::nanoseconds{alarm - now()}};
+      posix::poll_until(entries, 3, posix::Deadline{left});
       server_ended_ = entries[2].revents != 0;  // believed when all that it sent is read
     }
     table_.shared().collector_asleep.store(0);
     table_.done_event().clear();
     return true;
+  }
+
+  static std::int64_t now() noexcept {
+    return posix::Deadline::clock::now().time_since_epoch().count();
+  }
+
+  // Has the workers killed whose tasks have run too long. Returns when the first of the other
+  // running tasks will have.
+  std::int64_t expire_tasks() {
+    const posix::Locked lock{mutex_};
+    if (limited_ == 0) return Slot::no_limit;
+    looked_ = now();
+    first_end_ = Slot::no_limit;
+    for (std::uint32_t index = 0, left = limited_; left != 0 && index < TaskTable::slots; ++index) {
+      if (in_slot_[index].limit == Slot::no_limit) continue;
+      --left;
+      Slot& slot = table_.slot(index);
+      std::uint64_t word = slot.word.load(std::memory_order_acquire);
+      const std::int64_t started = slot.started.load();
+      if (SlotWord::phase(word) != Phase::taken || started == 0) continue;
+      const std::int64_t end = Slot::end_of(started, in_slot_[index].limit);
+      const std::uint32_t worker = SlotWord::worker(word);
+      if (end > looked_)
+        first_end_ = std::min(first_end_, end);
+      else if (slot.word.compare_exchange_strong(
+                   word, SlotWord::make(word >> 16, Phase::expired, worker)))
+        server_.kill_tree(worker);
+    }
+    return first_end_;
   }
 
   bool results_wait() const noexcept {
@@ -644,15 +706,20 @@ class ProcessPoolCore final : public posix::RefCounted {
     // What it had finished counts, though it may not have got round to telling.
     collect(its_slots);
     posix::List<Failure> failures;
+    bool killed = false;  // by us
     {
       const posix::Locked lock{mutex_};
       for (const std::uint32_t index : its_slots) {
         const Slot& slot = table_.slot(index);
         const std::uint64_t word = slot.word.load(std::memory_order_acquire);
-        if (SlotWord::phase(word) != Phase::taken || SlotWord::worker(word) != worker ||
-            in_slot_[index].task == nullptr)
+        const Phase phase = SlotWord::phase(word);
+        if ((phase != Phase::taken && phase != Phase::expired) ||
+            SlotWord::worker(word) != worker || in_slot_[index].task == nullptr)
           continue;
-        failures.push_back(crashed(*in_slot_[index].task, slot, report));
+        if (phase == Phase::expired) killed = true;
+        failures.push_back(phase == Phase::expired
+                               ? timed_out(*in_slot_[index].task, report)
+                               : crashed(*in_slot_[index].task, slot, cell.crash, report));
         free_slot(index);
         --unfinished_;
       }
@@ -667,6 +734,9 @@ class ProcessPoolCore final : public posix::RefCounted {
       if (cell.failed.load(std::memory_order_acquire) != 0)
         more = break_pool("the initializer of the process pool failed: " +
                           std::string{cell.text, ::strnlen(cell.text, sizeof cell.text)});
+      else if (settings_.break_on_crash && died && !killed && replace_ && broken_.empty())
+        more = break_pool("worker process " + std::to_string(report.pid) +
+                          " of the process pool died");
       else if (deaths_in_a_row_ > 3 * workers_.size() + 50)
         more = break_pool("the workers of the process pool die before they begin with a task");
       else if (!replace_ && present_ == 0 && unfinished_ != 0)
@@ -680,14 +750,30 @@ class ProcessPoolCore final : public posix::RefCounted {
     settle(std::move(failures));
   }
 
-  static Failure crashed(RemoteWork& task, const Slot& slot,
+  static Failure timed_out(RemoteWork& task, const posix::ForkServer::Report& report) {
+    return {&task, std::make_exception_ptr(TaskTimeout{
+                       task.entry_.name(), std::chrono::nanoseconds{task.limit_}, report.pid})};
+  }
+
+  static Failure crashed(RemoteWork& task, const Slot& slot, const posix::CrashRecord& crash,
                          const posix::ForkServer::Report& report) {
-    const auto now = posix::Deadline::clock::now().time_since_epoch();
-    const std::chrono::nanoseconds started{slot.started.load(std::memory_order_relaxed)};
-    return {&task, std::make_exception_ptr(
-                       WorkerCrashed{{report.pid, report.detail, task.entry_.name(),
-                                      started.count() == 0 ? started : now - started,
-                                      static_cast<std::size_t>(report.max_rss_bytes)}})};
+    const std::int64_t started = slot.started.load(std::memory_order_relaxed);
+    WorkerCrashed::Details details{report.pid,
+                                   report.detail,
+                                   task.entry_.name(),
+                                   std::chrono::nanoseconds{started == 0 ? 0 : now() - started},
+                                   static_cast<std::size_t>(report.max_rss_bytes),
+                                   {},
+                                   0};
+    // A thread that crashes while it is asked where it was crashes for the first reason.
+    const std::int32_t signal = crash.signal.load(std::memory_order_relaxed);
+    if (signal != 0 && report.detail == -SIGSEGV) details.returncode = -signal;
+    const std::uint32_t calls = crash.frames.load(std::memory_order_acquire);
+    if (report.detail < 0 && report.detail == -signal && calls <= posix::CrashRecord::most) {
+      details.call_count = calls;
+      for (std::uint32_t i = 0; i < calls; ++i) details.calls[i] = crash.addresses[i];
+    }
+    return {&task, std::make_exception_ptr(WorkerCrashed{std::move(details)})};
   }
 
   void give_up(const std::string& reason) noexcept {
@@ -715,8 +801,10 @@ class ProcessPoolCore final : public posix::RefCounted {
   std::uint64_t next_ticket_ = 1;
   RemoteWork* first_ = nullptr;  // the backlog
   RemoteWork* last_ = nullptr;
-  std::size_t in_flight_ = 0;   // in slots
-  std::size_t unfinished_ = 0;  // in slots or in the backlog
+  std::size_t in_flight_ = 0;                  // in slots
+  std::uint32_t limited_ = 0;                  // of these, such with a time limit
+  std::int64_t least_limit_ = Slot::no_limit;  // there ever was
+  std::size_t unfinished_ = 0;                 // in slots or in the backlog
   posix::List<Failure> hopeless_;
   std::string broken_;       // why; empty: it is not
   bool collecting_ = false;  // the collector was started
@@ -740,6 +828,8 @@ class ProcessPoolCore final : public posix::RefCounted {
   posix::List<std::uint32_t> collected_;
   posix::List<Done> done_;
   bool server_ended_ = false;
+  std::int64_t looked_ = 0;     // when it looked for tasks that run too long,
+  std::int64_t first_end_ = 0;  // and when the first of those it saw will
 };
 
 }  // namespace brood::futures

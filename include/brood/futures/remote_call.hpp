@@ -66,6 +66,25 @@ concept RemotelyInvocable = CrossesProcesses<F> &&(CrossesAsValue<Args>&&...) &&
                             (std::is_void_v<remote_result_t<F, Args...>> ||
                              Serializable<remote_result_t<F, Args...>>);
 
+/// Why a call is no RemotelyInvocable: the compiler names one of these when it refuses a task.
+namespace refused {
+struct CallableCannotCross_PassWhatItCapturedAsArguments_SeeCrossesProcesses;
+struct ArgumentCannotCross_PassACopyOfWhatItRefersTo_SeeCrossesAsValue;
+struct CallableDoesNotTakeTheseArguments;
+struct ResultCannotCross_ReturnAValueThatIsSerializable_SeeRemotelyInvocable;
+}  // namespace refused
+template <class F, class... Args>
+using refusal_t = std::conditional_t<
+    !CrossesProcesses<F>,
+    refused::CallableCannotCross_PassWhatItCapturedAsArguments_SeeCrossesProcesses,
+    std::conditional_t<
+        !(CrossesAsValue<Args> && ...),
+        refused::ArgumentCannotCross_PassACopyOfWhatItRefersTo_SeeCrossesAsValue,
+        std::conditional_t<
+            !std::is_invocable_v<std::decay_t<F>, crossing_t<Args>...>,
+            refused::CallableDoesNotTakeTheseArguments,
+            refused::ResultCannotCross_ReturnAValueThatIsSerializable_SeeRemotelyInvocable>>>;
+
 /// Where a worker puts the bytes of a result.
 class ResultSink {
  public:

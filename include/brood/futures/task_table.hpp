@@ -9,9 +9,11 @@
 // free    | ready           | the pool: fills the slot, stores the word, then queues the ticket
 // ready   | taken by W      | worker W, by one compare-and-swap that carries its own number
 //         | free            | the pool, by compare-and-swap: cancelled
-// taken   | done            | worker W, with the result in place
+// taken   | done            | worker W, by compare-and-swap, with the result in place
+//         | expired         | the pool, by compare-and-swap: its time is over
 //         | free            | the pool, once W is known to be dead: crashed
 // done    | free            | the pool, after it has read the result
+// expired | free            | the pool, once W, which it kills, is known to be dead
 //
 // So whatever instruction a worker dies at, its number in the word tells what died with it; no lock
 // is left held, and nobody else's task is touched.
@@ -31,9 +33,13 @@
 // times the throughput.) Who wakes by itself takes its own bit away; a notifier that comes too late
 // for the bit takes the name back and looks for another sleeper. When somebody dies, whatever it
 // left undone here is made good by clearing `waking` and waking everybody once. What is written on
-// one side and looked at on the other (the ring, `sleepers`, `waking`; `done`, `collector_asleep`)
-// is accessed in sequentially consistent order throughout: whoever writes first and then looks is
-// seen, or sees.
+// one side and looked at on the other (the ring, `sleepers`, `waking`; `done`, `collector_asleep`;
+// `started`, `collector_alarm`) is accessed in sequentially consistent order throughout: whoever
+// writes first and then looks is seen, or sees.
+//
+// Time limits. A task's clock starts in the worker, and the pool's collector sleeps no longer than
+// until the first of the running tasks has to end. It tells that moment in `collector_alarm`; a
+// worker that begins with a task that has to end before it wakes the collector.
 #pragma once
 
 #include <atomic>
@@ -43,15 +49,17 @@
 #include <string_view>
 
 #include "../function.hpp"
+#include "../posix/crash_record.hpp"
 #include "../posix/event_fd.hpp"
 #include "../posix/futex.hpp"
 #include "../posix/mapping.hpp"
+#include "../posix/memory_limit.hpp"
 #include "remote_call.hpp"
 #include "remote_exception.hpp"
 
 namespace brood::futures {
 
-enum class Phase : std::uint64_t { free, ready, taken, done };
+enum class Phase : std::uint64_t { free, ready, taken, done, expired };
 
 /// The word of a slot.
 struct SlotWord {
@@ -83,7 +91,14 @@ struct alignas(64) Slot {
   Place result;
   Outcome outcome;
   std::atomic<std::int64_t> started;  // nanoseconds of CLOCK_MONOTONIC; 0: not yet
+  std::int64_t limit;                 // how many more it may run; no_limit: as long as it likes
   char small[184];                    // arguments; once they are read, the result
+  static constexpr std::int64_t no_limit = INT64_MAX;
+
+  /// The moment when a task that started then has to end.
+  static constexpr std::int64_t end_of(std::int64_t started, std::int64_t limit) noexcept {
+    return limit < no_limit - started ? started + limit : no_limit;
+  }
 };
 
 struct alignas(64) WorkerCell {
@@ -91,7 +106,8 @@ struct alignas(64) WorkerCell {
   std::atomic<std::uint32_t> failed;  // 1: the initializer threw, `text` says what
   std::atomic<std::uint32_t> left;    // 1: it went by itself, between two tasks
   std::atomic<std::int32_t> pid;      // 0: not started yet
-  char text[512];
+  char text[256];
+  posix::CrashRecord crash;
 };
 
 class TaskTable {
@@ -107,6 +123,7 @@ class TaskTable {
     std::atomic<std::uint32_t> stop;  // a worker that finds nothing to take leaves
     std::atomic<std::uint64_t> sleepers[(max_workers + 63) / 64];
     alignas(64) std::atomic<std::uint32_t> collector_asleep;
+    std::atomic<std::int64_t> collector_alarm;                // when it wakes by itself
     alignas(64) std::atomic<std::uint64_t> done[slots / 64];  // slots to look at
     alignas(64) std::atomic<std::uint64_t> ring[slots];       // ticket << 16 | slot
     std::atomic<std::uint32_t> lowest_unit;                   // where a search starts: a hint
@@ -267,13 +284,27 @@ class TaskTable {
     shared_->waking.compare_exchange_strong(named, 0);
   }
 
-  /// The result is in the slot: tells the pool.
-  void finish(Slot& slot, std::uint64_t ticket, std::uint32_t worker) noexcept {
-    slot.word.store(SlotWord::make(ticket, Phase::done, worker), std::memory_order_release);
+  /// The call begins now.
+  void begin(Slot& slot) noexcept {
+    const std::int64_t now = posix::Deadline::clock::now().time_since_epoch().count();
+    if (slot.limit == Slot::no_limit) {
+      slot.started.store(now, std::memory_order_relaxed);
+      return;
+    }
+    slot.started.store(now);
+    if (Slot::end_of(now, slot.limit) < shared_->collector_alarm.load()) wake_collector();
+  }
+
+  /// The result is in the slot: tells the pool. False: too late, the worker will be killed.
+  bool finish(Slot& slot, std::uint64_t ticket, std::uint32_t worker) noexcept {
+    std::uint64_t word = SlotWord::make(ticket, Phase::taken, worker);
+    if (!slot.word.compare_exchange_strong(word, SlotWord::make(ticket, Phase::done, worker),
+                                           std::memory_order_release, std::memory_order_relaxed))
+      return false;
     const auto index = static_cast<std::size_t>(&slot - slots_);
     shared_->done[index / 64].fetch_or(std::uint64_t{1} << index % 64);
-    if (shared_->collector_asleep.load() != 0 && shared_->collector_asleep.exchange(0) != 0)
-      done_event_.set();
+    wake_collector();
+    return true;
   }
 
   std::atomic<std::uint64_t>& ring_entry(std::uint64_t ticket) const noexcept {
@@ -328,6 +359,10 @@ class TaskTable {
     }
     return std::nullopt;
   }
+  void wake_collector() noexcept {
+    if (shared_->collector_asleep.load() != 0 && shared_->collector_asleep.exchange(0) != 0)
+      done_event_.set();
+  }
   void wake(std::uint32_t worker) noexcept {
     cells_[worker].wake.fetch_add(1);
     posix::futex_wake(cells_[worker].wake, 1, posix::Scope::process_shared);
@@ -346,19 +381,23 @@ class TaskTable {
 };
 
 /// What a worker process does: takes tasks until the pool stops, or until it has done `max_tasks`
-/// (0: no limit). False if the initializer threw. Its cell then tells what.
+/// (0: no limit). It may take `memory` bytes of its own (0: no limit). False if the initializer
+/// threw. Its cell then tells what.
 class TaskWorker {
  public:
   TaskWorker(TaskTable& table, std::uint32_t worker) noexcept : table_{table}, worker_{worker} {}
 
-  bool run(const Function<void()>& initializer, std::uint32_t max_tasks) noexcept {
+  bool run(const Function<void()>& initializer, std::uint32_t max_tasks,
+           std::size_t memory) noexcept {
     table_.cell(worker_).pid.store(posix::this_pid());
-    if (!initialize(initializer)) return false;
+    posix::CrashRecorder::record_to(table_.cell(worker_).crash);
+    if (!initialize(initializer, memory)) return false;
     for (std::uint32_t done = 0; max_tasks == 0 || done < max_tasks; ++done) {
       Slot* const slot = wait_for_task();
       if (slot == nullptr) break;
       if (table_.work_waits()) table_.notify();
-      perform(*slot);
+      if (!perform(*slot))
+        for (;;) ::pause();  // until it is killed
     }
     table_.cell(worker_).left.store(1, std::memory_order_release);
     return true;
@@ -374,10 +413,10 @@ class TaskWorker {
     }
   }
 
-  bool initialize(const Function<void()>& initializer) noexcept {
-    if (!initializer) return true;
+  bool initialize(const Function<void()>& initializer, std::size_t memory) noexcept {
     try {
-      initializer();
+      if (memory != 0) posix::limit_private_memory(memory);
+      if (initializer) initializer();
       return true;
     } catch (...) {
       WorkerCell& cell = table_.cell(worker_);
@@ -390,10 +429,10 @@ class TaskWorker {
     }
   }
 
-  void perform(Slot& slot) noexcept {
+  // False: its time was over.
+  bool perform(Slot& slot) noexcept {
     const std::uint64_t ticket = slot.word.load(std::memory_order_relaxed) >> 16;
-    slot.started.store(posix::Deadline::clock::now().time_since_epoch().count(),
-                       std::memory_order_relaxed);
+    table_.begin(slot);
     Sink sink{*this, slot};
     slot.result = {0, Place::in_slot};
     slot.outcome = Outcome::value;
@@ -413,7 +452,7 @@ class TaskWorker {
       error = std::current_exception();
     }
     if (error) report(slot, sink, error);
-    table_.finish(slot, ticket, worker_);
+    return table_.finish(slot, ticket, worker_);
   }
 
   class Sink final : public ResultSink {

@@ -110,6 +110,15 @@ class Pool {
   auto map_async(F f, Range&& range, std::optional<std::size_t> chunksize = {}) {
     return AsyncResult{gather(std::move(f), calls(std::forward<Range>(range)), chunksize)};
   }
+  /// The callback gets the whole vector.
+  template <class Ok, class Error, class F, class Range>
+  requires futures::RemotelyInvocable<F, futures::Element<Range>>
+  auto map_async(Callbacks<Ok, Error> callbacks, F f, Range&& range,
+                 std::optional<std::size_t> chunksize = {}) {
+    auto future = gather(std::move(f), calls(std::forward<Range>(range)), chunksize);
+    call_back(future, std::move(callbacks));
+    return AsyncResult{std::move(future)};
+  }
 
   /// map() of a range of tuples, whose parts are the arguments.
   template <class F, class Range>
@@ -119,6 +128,13 @@ class Pool {
   template <class F, class Range>
   auto starmap_async(F f, Range&& range, std::optional<std::size_t> chunksize = {}) {
     return AsyncResult{gather(std::move(f), star_calls(std::forward<Range>(range)), chunksize)};
+  }
+  template <class Ok, class Error, class F, class Range>
+  auto starmap_async(Callbacks<Ok, Error> callbacks, F f, Range&& range,
+                     std::optional<std::size_t> chunksize = {}) {
+    auto future = gather(std::move(f), star_calls(std::forward<Range>(range)), chunksize);
+    call_back(future, std::move(callbacks));
+    return AsyncResult{std::move(future)};
   }
 
   /// A range of the results in the order of the elements, each as soon as it is there. All

@@ -3,7 +3,8 @@
 // was when the server was made, so a replacement made later never inherits a lock that some thread
 // held at that moment.
 //
-//   program  -- {start, index}, {signal, index, number}, {finish} or {quit} -->  server
+//   program  -- {start, index}, {signal, index, number}, {kill_tree, index},
+//               {finish} or {quit} -->  server
 //   program  <-- {started, index, pid} or {ended, index, status, usage} --  server
 //
 // The server is the workers' parent: it reaps them and reports, and a signal it passes on can't
@@ -24,6 +25,7 @@
 #include "fork.hpp"
 #include "list.hpp"
 #include "pipe.hpp"
+#include "process_tree.hpp"
 #include "signals.hpp"
 
 namespace brood::posix {
@@ -60,6 +62,10 @@ class ForkServer {
   /// Sends a signal to a worker if it lives. False when the server is gone.
   bool signal(std::uint32_t worker, int number) { return send({Order::signal, worker, number}); }
 
+  /// Kills a worker, if it lives, with all that descends from it by a chain of parents that live.
+  /// False when the server is gone.
+  bool kill_tree(std::uint32_t worker) { return send({Order::kill_tree, worker, 0}); }
+
   /// Polls readable when a Report is there.
   int fileno() const noexcept { return socket_.get(); }
   /// Polls readable when the server is gone; -1 where the system has no pidfds.
@@ -85,7 +91,7 @@ class ForkServer {
 
  private:
   struct Order {
-    static constexpr std::uint32_t start = 1, signal = 2, finish = 3, quit = 4;
+    static constexpr std::uint32_t start = 1, signal = 2, kill_tree = 3, finish = 4, quit = 5;
     std::uint32_t what;
     std::uint32_t worker;
     std::int32_t number;
@@ -229,6 +235,9 @@ class ForkServer {
           case Order::signal:
             pass_on(order.worker, order.number);
             break;
+          case Order::kill_tree:
+            kill_tree(order.worker);
+            break;
           case Order::finish:
             finishing_ = true;
             reports_.clear();
@@ -266,6 +275,12 @@ class ForkServer {
     void pass_on(std::uint32_t worker, int number) {
       for (const auto& [pid, index] : workers_)
         if (index == worker) ::kill(pid, number);
+    }
+
+    // Nobody but this process waits for a worker, so its number is its own meanwhile.
+    void kill_tree(std::uint32_t worker) {
+      for (const auto& [pid, index] : workers_)
+        if (index == worker) ProcessTree{pid, std::string{}}.send_signal(SIGKILL);
     }
 
     void reap() {
