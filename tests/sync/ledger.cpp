@@ -32,7 +32,7 @@ struct Books {
 
   void put() {
     const Ledger::Mark mark{ledger, ledger.row().putting};
-    ledger.expect_one();
+    ledger.expect(1);
     ++*items;
   }
   void get() {
@@ -213,7 +213,7 @@ TEST_CASE("an item whose producer died before the put is not waited for") {
   Books books;
   killed_after([&] {
     ++books.ledger.row().putting;
-    books.ledger.expect_one();
+    books.ledger.expect(1);
   });
   CHECK(books.ledger.unfinished() == 1);
   CHECK(books.join() == "done");

@@ -63,6 +63,67 @@ class Message {
   std::string large_;
 };
 
+/// Messages on their way into a queue or out of it, in order.
+class MessageBatch {
+ public:
+  MessageBatch() noexcept {}  // leaves the room as it is
+  MessageBatch(const MessageBatch&) = delete;
+  MessageBatch& operator=(const MessageBatch&) = delete;
+
+  std::size_t size() const noexcept { return count_; }
+  bool empty() const noexcept { return count_ == 0; }
+
+  /// The place for one more message of `size` bytes; null if there is no room for it beside those
+  /// that are here. (One that is alone always fits.) It becomes one by push_back().
+  char* place(std::size_t size) {
+    if (end_ + header_size + size <= sizeof room_) return room_ + end_ + header_size;
+    if (count_ != 0) return nullptr;
+    large_.resize(size);
+    return large_.data();
+  }
+  /// Of at most as many bytes as its place was asked for.
+  void push_back(const char* place, std::size_t size) noexcept {
+    ++count_;
+    is_large_ = place == large_.data();
+    if (is_large_) {
+      end_ = sizeof room_;
+    } else {
+      std::memcpy(room_ + end_, &size, header_size);
+      end_ += header_size + size;
+    }
+  }
+
+  /// Stays until pop_front().
+  std::string_view front() const noexcept {
+    if (is_large_) return large_;
+    return {room_ + begin_ + header_size, front_size()};
+  }
+  void pop_front() noexcept {
+    if (!is_large_) begin_ += header_size + front_size();
+    if (--count_ == 0) clear();
+  }
+  void clear() noexcept {
+    begin_ = end_ = count_ = 0;
+    is_large_ = false;
+  }
+
+ private:
+  static constexpr std::size_t header_size = sizeof(std::size_t);
+
+  std::size_t front_size() const noexcept {
+    std::size_t size;
+    std::memcpy(&size, room_ + begin_, header_size);
+    return size;
+  }
+
+  std::size_t begin_ = 0;
+  std::size_t end_ = 0;
+  std::size_t count_ = 0;
+  bool is_large_ = false;
+  std::string large_;
+  char room_[std::size_t{1} << 15];  // each message behind its size
+};
+
 class QueueCore final : public posix::RefCounted {
  public:
   QueueCore(std::int64_t maxsize, Transport transport, bool joinable)
@@ -81,21 +142,59 @@ class QueueCore final : public posix::RefCounted {
 
   /// Throws queue::ShutDown, queue::Full.
   void put(std::string_view message, const posix::Deadline& deadline) {
-    if (!try_put(message)) wait_for_room(message, deadline);
+    const auto attempt = [&] { return try_put(message); };
+    if (!attempt()) wait_for_room(attempt, deadline);
   }
 
-  /// Throws queue::ShutDown, queue::Empty.
-  void get(Message& message, const posix::Deadline& deadline) {
-    if (!try_get(message, false)) wait_for_item(message, deadline);
+  /// The same for a message too large for the pipe, which `fill(std::byte*)` writes to its place in
+  /// the ring: under the producers' lock, so it must not run code of the user's.
+  template <class Fill>
+  void put_in_place(std::size_t size, Fill fill, const posix::Deadline& deadline) {
+    const auto attempt = [&] {
+      return try_put_by([&] {
+        refuse_if_shut_down();
+        return ring_.put(size, fill) == sync::Ring::Put::done;
+      });
+    };
+    if (!attempt()) wait_for_room(attempt, deadline);
   }
 
-  bool try_get(Message& message, bool woken) {
+  /// Puts all, in order, by the ring. When it throws, what is left in the batch was not put.
+  void put_many(MessageBatch& batch, const posix::Deadline& deadline) {
+    const auto attempt = [&] { return try_put_many(batch); };
+    if (!attempt()) wait_for_room(attempt, deadline);
+  }
+
+  /// Throws queue::ShutDown, queue::Empty. A class derived from Message may have an assign() of its
+  /// own, which is called with what lies in the ring, under the consumers' lock: it must not run
+  /// code of the user's. If it throws, the message stays.
+  template <class AMessage>
+  void get(AMessage& message, const posix::Deadline& deadline) {
+    const auto attempt = [&](bool woken) { return try_get(message, woken); };
+    if (!attempt(false)) wait_for_item(attempt, deadline);
+  }
+
+  /// Waits for one message, and takes those that are there, up to `most`, into the empty batch.
+  void get_many(MessageBatch& batch, std::size_t most, const posix::Deadline& deadline) {
+    const auto attempt = [&](bool woken) { return try_get_many(batch, most, woken); };
+    if (!attempt(false)) wait_for_item(attempt, deadline);
+  }
+
+  template <class AMessage>
+  bool try_get(AMessage& message, bool woken) {
     if (!joinable_) return take(message, woken);
     sync::LedgerRow& row = ledger_.row();
     const sync::Ledger::Mark mark{ledger_, row.taking};
     if (!take(message, woken)) return false;
     ++row.leases;
     return true;
+  }
+
+  bool try_get_many(MessageBatch& batch, std::size_t most, bool woken) {
+    if (!joinable_) return take_many(batch, most, woken, nullptr);
+    sync::LedgerRow& row = ledger_.row();
+    const sync::Ledger::Mark mark{ledger_, row.taking};
+    return take_many(batch, most, woken, &row);
   }
 
   /// How many messages lie here at one moment.
@@ -142,7 +241,7 @@ class QueueCore final : public posix::RefCounted {
     for (;;) {
       const sync::Ledger::Mark mark{ledger_, ledger_.row().taking};
       if (!take(dropped, true)) return;
-      ledger_.withdraw_one();
+      ledger_.withdraw(1);
     }
   }
   bool is_shut_down() const noexcept { return shared_.shut_down.load() != 0; }
@@ -185,21 +284,54 @@ class QueueCore final : public posix::RefCounted {
   }
 
   bool try_put(std::string_view message) {
-    if (!joinable_) return send(message);
+    return try_put_by([&] { return send(message); });
+  }
+  template <class Send>
+  bool try_put_by(Send send_it) {
+    if (!joinable_) return send_it();
     const sync::Ledger::Mark mark{ledger_, ledger_.row().putting};
-    ledger_.expect_one();
+    ledger_.expect(1);
     try {
-      if (send(message)) return true;
+      if (send_it()) return true;
     } catch (...) {
-      ledger_.withdraw_one();
+      ledger_.withdraw(1);
       throw;
     }
-    ledger_.withdraw_one();
+    ledger_.withdraw(1);
     return false;
   }
 
-  bool send(std::string_view message) {
+  // Whether all of it went.
+  bool try_put_many(MessageBatch& batch) {
+    if (!joinable_) return send_many(batch);
+    const sync::Ledger::Mark mark{ledger_, ledger_.row().putting};
+    ledger_.expect(static_cast<std::int64_t>(batch.size()));
+    try {
+      if (send_many(batch)) return true;
+    } catch (...) {
+      ledger_.withdraw(static_cast<std::int64_t>(batch.size()));
+      throw;
+    }
+    ledger_.withdraw(static_cast<std::int64_t>(batch.size()));
+    return false;
+  }
+
+  bool send_many(MessageBatch& batch) {
+    refuse_if_shut_down();
+    ring_.put_many(batch.size(), [&](std::uint64_t, auto append) {
+      const std::string_view message = batch.front();
+      std::memcpy(append(message.size()), message.data(), message.size());
+      batch.pop_front();
+    });
+    return batch.empty();
+  }
+
+  void refuse_if_shut_down() const {
     if (is_shut_down()) throw queue::ShutDown{"put into a queue: it is shut down"};
+  }
+
+  bool send(std::string_view message) {
+    refuse_if_shut_down();
     // A packet can't be empty.
     if (pipe_.write && !message.empty() && message.size() <= PIPE_BUF && ring_.empty()) {
       const ssize_t length = posix::write_some(pipe_.write.get(), message.data(), message.size());
@@ -211,7 +343,8 @@ class QueueCore final : public posix::RefCounted {
     }) == sync::Ring::Put::done;
   }
 
-  bool take(Message& message, bool woken) {
+  template <class AMessage>
+  bool take(AMessage& message, bool woken) {
     if (read_pipe(message)) return true;
     return ring_.take(
         woken, [&] { return read_pipe(message); },
@@ -219,44 +352,84 @@ class QueueCore final : public posix::RefCounted {
   }
   bool read_pipe(Message& message) { return pipe_.read && message.read_packet(pipe_.read.get()); }
 
-  void wait_for_item(Message& message, const posix::Deadline& deadline) {
+  // Whether any came. `row` is that of a joinable queue.
+  bool take_many(MessageBatch& batch, std::size_t most, bool woken, sync::LedgerRow* row) {
+    while (batch.size() < most && read_pipe(batch)) {
+      if (row != nullptr) ++row->leases;
+    }
+    if (!batch.empty()) return true;
+    std::uint64_t claimed = 1;  // by the mark
+    ring_.take_many(
+        woken, most, [&] { return read_pipe(batch); },
+        [&](const std::byte* data, std::size_t size) {
+          char* const place = batch.place(size);
+          if (place == nullptr) return false;
+          std::memcpy(place, data, size);
+          batch.push_back(place, size);
+          return true;
+        },
+        [&](std::uint64_t count) {
+          if (row != nullptr) row->taking += static_cast<std::uint32_t>(count - 1);
+          claimed = count;
+        });
+    if (row != nullptr) {
+      row->leases += static_cast<std::int64_t>(batch.size());
+      row->taking -= static_cast<std::uint32_t>(claimed - 1);
+    }
+    return !batch.empty();
+  }
+  // One packet; false if there is none, or no room for the largest one.
+  bool read_pipe(MessageBatch& batch) {
+    char* const place = pipe_.read ? batch.place(PIPE_BUF) : nullptr;
+    if (place == nullptr) return false;
+    const ssize_t length = posix::read_some(pipe_.read.get(), place, PIPE_BUF);
+    if (length < 0 && errno != EAGAIN) posix::throw_errno("read from a queue");
+    if (length <= 0) return false;
+    batch.push_back(place, static_cast<std::size_t>(length));
+    return true;
+  }
+
+  template <class Attempt>
+  void wait_for_item(Attempt attempt, const posix::Deadline& deadline) {
     if (deadline.expired()) {
       // After a death the event may be readable with nothing there: the look clears it.
       if (!posix::wait_readable(ring_.items_fd(), deadline) && !is_shut_down())
         throw queue::Empty{};
-      return get_last(message);
+      return get_last(attempt);
     }
     const Seat seat{shared_.getters_seat, deadline};
     for (bool woken = false; seat; woken = true) {
-      if (is_shut_down()) return get_last(message);
-      if (try_get(message, woken)) return;
+      if (is_shut_down()) return get_last(attempt);
+      if (attempt(woken)) return;
       pollfd entries[] = {{ring_.items_fd(), POLLIN, 0},
                           {closed_.get(), POLLIN, 0},
                           {pipe_.read.get(), POLLIN, 0}};  // poll ignores a negative one
       if (posix::poll_until(entries, 3, deadline) == 0) break;
       notice_shutdown(entries[1]);
     }
-    get_last(message);
+    get_last(attempt);
   }
   // The flag is asked before the look: what was put before the shutdown is still given out.
-  void get_last(Message& message) {
+  template <class Attempt>
+  void get_last(Attempt attempt) {
     const bool shut_down = is_shut_down();
-    if (try_get(message, true)) return;
+    if (attempt(true)) return;
     if (shut_down) throw queue::ShutDown{"get from a queue: it is shut down and empty"};
     throw queue::Empty{};
   }
 
-  void wait_for_room(std::string_view message, const posix::Deadline& deadline) {
+  template <class Attempt>
+  void wait_for_room(Attempt attempt, const posix::Deadline& deadline) {
     if (deadline.expired()) throw queue::Full{};
     const Seat seat{shared_.putters_seat, deadline};
     while (seat) {
-      if (try_put(message)) return;
+      if (attempt()) return;
       if (!ring_.expect_room()) continue;
       pollfd entries[] = {{ring_.room_fd(), POLLIN, 0}, {closed_.get(), POLLIN, 0}};
       if (posix::poll_until(entries, 2, deadline) == 0) break;
       notice_shutdown(entries[1]);
     }
-    if (!try_put(message)) throw queue::Full{};
+    if (!attempt()) throw queue::Full{};
   }
 
   void notice_shutdown(const pollfd& closed) noexcept {

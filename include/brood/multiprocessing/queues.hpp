@@ -25,6 +25,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <vector>
 
@@ -40,6 +41,16 @@ struct QueueOptions {
   /// Transport::pipe or Transport::shared_memory. A queue with a maxsize is in shared memory.
   Transport transport = Transport::pipe;
 };
+
+/// Whether large values are written to, and read from, the very memory that processes share: blocks
+/// of plain data, as that happens under a lock and may not run code of the user's.
+template <class T>
+inline constexpr bool crosses_in_place = false;
+template <class Char>
+inline constexpr bool crosses_in_place<std::basic_string<Char>> = serialization::is_bulk<Char>;
+template <class E>
+inline constexpr bool crosses_in_place<std::vector<E>> =
+    serialization::is_bulk<E>&& std::is_trivially_default_constructible_v<E>;
 
 /// A FIFO queue of values that are copied from process to process as bytes.
 template <Serializable T>
@@ -65,6 +76,13 @@ class Queue {
     if (size <= PIPE_BUF) {
       char buffer[PIPE_BUF];
       put_bytes(core, item, buffer, size, deadline);
+    } else if constexpr (crosses_in_place<T>) {
+      core.put_in_place(
+          size,
+          [&](std::byte* place) {
+            serialization::Writer{reinterpret_cast<char*>(place), size}.write(item);
+          },
+          deadline);
     } else {
       std::string buffer(size, '\0');
       put_bytes(core, item, buffer.data(), size, deadline);
@@ -79,9 +97,9 @@ class Queue {
   /// not a T (it is gone then), std::invalid_argument after close().
   T get(Timeout limit = forever) const {
     const posix::Deadline deadline{limit};
-    Message message;
+    Incoming message;
     open_core("get from").get(message, deadline);
-    return decode(message);
+    return message.item();
   }
 
   /// get() that never waits: throws Empty if nothing is there.
@@ -89,9 +107,48 @@ class Queue {
 
   /// The oldest item if there is one now. Never waits, throws neither Empty nor ShutDown.
   std::optional<T> try_get() const {
-    Message message;
+    Incoming message;
     if (!open_core("get from").try_get(message, true)) return std::nullopt;
-    return decode(message);
+    return message.item();
+  }
+
+  /// Appends the items of a range, in order, some thousand small ones at a time: much cheaper than
+  /// a put() for each. In a queue with a maxsize waits for room as it goes. Returns how many it has
+  /// put: all, unless `limit` was over or the queue was shut down first. If that is none of some,
+  /// it throws Full or ShutDown. What else put() may throw, for one of the items or from the
+  /// range, it throws when all items before that one have been put.
+  template <class Range>
+  requires std::is_convertible_v<decltype(*std::begin(std::declval<Range&>())), const T&>
+      std::size_t put_many(Range&& items, Timeout limit = forever)
+  const {
+    Outgoing outgoing{open_core("put into"), posix::Deadline{limit}};
+    try {
+      for (auto&& item : items)
+        if (!outgoing.add(item)) return outgoing.done();
+    } catch (...) {
+      outgoing.flush();
+      throw;
+    }
+    outgoing.flush();
+    return outgoing.done();
+  }
+  std::size_t put_many(std::initializer_list<T> items, Timeout limit = forever) const {
+    return put_many<const std::initializer_list<T>&>(items, limit);
+  }
+
+  /// Waits for an item and takes those that are there, in order, up to `max`. Throws as get() does;
+  /// what was taken is gone then, as it is when this process is killed meanwhile. 0: takes none.
+  std::vector<T> get_many(std::size_t max, Timeout limit = forever) const {
+    const posix::Deadline deadline{limit};
+    QueueCore& core = open_core("get from");
+    std::vector<T> items;
+    if (max == 0) return items;
+    MessageBatch batch;
+    core.get_many(batch, max, deadline);
+    do {
+      for (; !batch.empty(); batch.pop_front()) items.push_back(decode(batch.front()));
+    } while (items.size() < max && core.try_get_many(batch, max - items.size(), false));
+    return items;
   }
 
   /// How many items lie in the queue: exact at the moment it looks. Throws os::OSError (it may need
@@ -118,11 +175,13 @@ class Queue {
   /// This process will not use the queue any more: most calls throw std::invalid_argument from now
   /// on. Others are not concerned.
   void close() const noexcept { state_->closed_in.store(posix::this_pid()); }
+  bool is_closed() const noexcept {
+    return state_->closed_in.load(std::memory_order_relaxed) == posix::this_pid();
+  }
   /// Python waits here for its feeder thread. There is none, so this only checks that close() was
   /// called: std::logic_error if not.
   void join_thread() const {
-    if (state_->closed_in.load() != posix::this_pid())
-      throw std::logic_error{"join_thread of a queue: close() comes first"};
+    if (!is_closed()) throw std::logic_error{"join_thread of a queue: close() comes first"};
   }
   /// Nothing to cancel: an item is handed over when put() returns.
   void cancel_join_thread() const noexcept {}
@@ -170,8 +229,7 @@ class Queue {
   Queue(QueueOptions options, bool joinable) : state_{posix::make_ref<State>(options, joinable)} {}
 
   QueueCore& open_core(const char* attempt) const {
-    if (state_->closed_in.load(std::memory_order_relaxed) == posix::this_pid())
-      throw std::invalid_argument{std::string{attempt} + " a queue: it was closed"};
+    if (is_closed()) throw std::invalid_argument{std::string{attempt} + " a queue: it was closed"};
     return state_->core;
   }
 
@@ -183,14 +241,85 @@ class Queue {
     std::atomic<pid_t> closed_in{0};  // a fork starts with it open
   };
 
+  struct InBytes : Message {
+    T item() const { return decode(bytes()); }
+  };
+  // A large one is made straight from what lies in the queue.
+  class InPlace : public Message {
+   public:
+    void assign(const std::byte* data, std::size_t size) {
+      try {
+        if (size > PIPE_BUF) item_.emplace(decode({reinterpret_cast<const char*>(data), size}));
+      } catch (const serialization::SerializationError&) {  // thrown again by item()
+      }
+      if (!item_) Message::assign(data, size);
+    }
+    T item() { return item_ ? std::move(*item_) : decode(bytes()); }
+
+   private:
+    std::optional<T> item_;
+  };
+  using Incoming = std::conditional_t<crosses_in_place<T>, InPlace, InBytes>;
+
+  // The items of a put_many() on their way.
+  class Outgoing {
+   public:
+    Outgoing(QueueCore& core, const posix::Deadline& deadline) : core_{core}, deadline_{deadline} {}
+
+    std::size_t done() const noexcept { return done_; }
+    /// Both: false when time is up, or the queue shut down, after some were put.
+    bool add(const T& item) {
+      const std::size_t size = serialization::serialized_size(item);
+      char* place = batch_.place(size);
+      if (place == nullptr) {
+        if (!flush()) return false;
+        place = batch_.place(size);
+      }
+      serialization::Writer writer{place, size};
+      writer.write(item);
+      batch_.push_back(place, size);
+      return true;
+    }
+    bool flush() {
+      const std::size_t count = batch_.size();
+      if (count == 0) return true;
+      try {
+        core_.put_many(batch_, deadline_);
+        done_ += count;
+        return true;
+      } catch (const queue::Full&) {
+        give_up(count);
+      } catch (const queue::ShutDown&) {
+        give_up(count);
+      } catch (...) {
+        batch_.clear();
+        throw;
+      }
+      return false;
+    }
+
+   private:
+    // In a handler: what is being handled passes on if nothing was put.
+    void give_up(std::size_t count) {
+      done_ += count - batch_.size();
+      batch_.clear();
+      if (done_ == 0) throw;
+    }
+
+    QueueCore& core_;
+    const posix::Deadline deadline_;
+    std::size_t done_ = 0;
+    MessageBatch batch_;
+  };
+
   static void put_bytes(QueueCore& core, const T& item, char* buffer, std::size_t size,
                         const posix::Deadline& deadline) {
     serialization::Writer writer{buffer, size};
     writer.write(item);
     core.put({buffer, size}, deadline);
   }
-  static T decode(const Message& message) {
-    serialization::Reader reader{message.bytes()};
+  static T decode(std::string_view message) {
+    serialization::Reader reader{message};
     T item = reader.template read<T>();
     reader.expect_end();
     return item;

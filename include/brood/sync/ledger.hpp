@@ -7,10 +7,13 @@
 // unfinished      | before an item is put        | by task_done, under the mutex
 // row.putting     | before `unfinished`          | after the put
 // row.taking      | before looking for an item   | after the look, found or not
+//                 | to a batch's size before the |
+//                 | batch is taken               |
 // row.leases      | after an item was taken      | by task_done, under the mutex
 //
 // A row belongs to one process and is raised by it alone. So if a process dies, its row shows what
-// it owed (leases), and whether it was inside a put or a take, where one item is in doubt.
+// it owed (leases), and whether it was inside a put or a take, where one item, or a batch, is in
+// doubt.
 //
 // A joiner takes a seat and looks out for all: for the settled event, and for the deaths of the
 // rows' owners. The event says that nothing is unfinished, or that a process is new. Once somebody
@@ -89,11 +92,12 @@ class Ledger {
     return words_.rows[index];
   }
 
-  /// Counts an item, before it is put; or takes that back: it was not put, or nobody will get it.
-  void expect_one() noexcept { ++words_.unfinished; }
-  void withdraw_one() {
+  /// Counts items, before they are put; or takes that back: they were not put, or nobody will get
+  /// them.
+  void expect(std::int64_t count) noexcept { words_.unfinished += count; }
+  void withdraw(std::int64_t count) {
     const Locked lock{*this};
-    settle(1);
+    settle(count);
   }
 
   std::int64_t unfinished() const noexcept { return words_.unfinished.load(); }

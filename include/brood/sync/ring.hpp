@@ -4,9 +4,9 @@
 //
 // What           | who may change it      | how it becomes true for the others
 // ---------------+------------------------+----------------------------------------------------
-// a record       | holder of `producers`  | written first, then published by the store of tail
-// tail           | holder of `producers`  | one store
-// head           | holder of `consumers`  | one store, after the payload was copied out: the take
+// records        | holder of `producers`  | written first, then published by the store of tail
+// tail           | holder of `producers`  | one store, for one record or a batch
+// head           | holder of `consumers`  | one store, after the payloads were copied out: the take
 // a segment      | holder of `consumers`  | freed after head's store
 // items event    | holder of `producers`  | made readable BEFORE tail's store, if its flag says no;
 //                |                        | cleared when the ring is seen empty, the flag first
@@ -34,26 +34,45 @@ class Ring {
   /// lock, so it must not throw, block or call user code. Throws os::OSError (ENOSPC).
   template <class Fill>
   Put put(std::size_t size, Fill fill) {
+    return put_many(1, [&](std::uint64_t, auto append) { fill(append(size)); }) == 1 ? Put::done
+                                                                                     : Put::full;
+  }
+
+  /// Appends as many of `count` records as there is room for, published by one store, and says how
+  /// many. For each, in order, `next(i, append)` is called, which calls `append(size)` for the
+  /// place to write to; the same rules as for `fill`. Throws when there is no memory for the first
+  /// one.
+  template <class Next>
+  std::uint64_t put_many(std::uint64_t count, Next next) {
     const ProducersLock lock{*this};
-    const RingPosition tail = this->tail();
-    if (bound_ != 0 && count_with_producers(tail) >= bound_) return Put::full;
+    RingPosition tail = this->tail();
+    if (bound_ != 0) {
+      const std::uint64_t there = count_with_producers(tail);
+      const std::uint64_t room = there < bound_ ? bound_ - there : 0;
+      if (count > room) count = room;
+    }
     RingControl& shared = memory_.control();
-    RingPosition at;
+    std::uint64_t done = 0;
     try {
-      at = memory_.place(tail, size);
+      for (; done < count; ++done) {
+        next(done, [&](std::size_t size) {
+          const RingPosition at = memory_.place(tail, size);
+          tail = memory_.seal(at, size);
+          return memory_.payload(at);
+        });
+      }
     } catch (...) {
       shared.units_leaked.store(1, std::memory_order_relaxed);
-      throw;
+      if (done == 0) throw;
     }
-    fill(memory_.payload(at));
-    const RingPosition next = memory_.seal(at, size);
+    if (done == 0) return 0;
     if (shared.items_signalled.load(std::memory_order_relaxed) == 0) {
       items_.set();
       shared.items_signalled.store(1, std::memory_order_relaxed);
     }
     // Release: pairs with the acquire of tail by consumers and by empty().
-    shared.tail.store(next.word(), std::memory_order_release);
-    return Put::done;
+    shared.tail.store(tail.word(), std::memory_order_release);
+    return done;
   }
 
   /// Takes the oldest record: `take(const std::byte*, size)` copies it out; the same rules as for
@@ -62,29 +81,58 @@ class Ring {
   /// False when the ring is empty. `woken` says that the items event was seen readable.
   template <class Instead, class Take>
   bool take(bool woken, Instead instead, Take take) {
+    bool instead_was_true = false;
+    const std::uint64_t taken = take_many(
+        woken, 1, [&] { return instead_was_true = instead(); },
+        [&](const std::byte* data, std::size_t size) {
+          take(data, size);
+          return true;
+        },
+        [](std::uint64_t) {});
+    return instead_was_true || taken != 0;
+  }
+
+  /// Takes up to `most` of the oldest records, by one store, and says how many. `take` returns
+  /// false for a record that is to stay, with all behind it; there may be more than are taken.
+  /// `instead` as above. `commit(count)` is told how many are about to be taken.
+  template <class Instead, class Take, class Commit>
+  std::uint64_t take_many(bool woken, std::uint64_t most, Instead instead, Take take,
+                          Commit commit) {
     RingControl& shared = memory_.control();
-    if (!woken && empty() && shared.items_signalled.load(std::memory_order_relaxed) == 0)
-      return false;
+    if (!woken && empty() && shared.items_signalled.load(std::memory_order_relaxed) == 0) return 0;
     const ConsumersLock lock{*this};
     const RingPosition head = this->head();
-    if (head == tail()) {
+    // Before `instead` is asked: what is put after that has to wait.
+    const RingPosition tail = this->tail();
+    if (head == tail) {
       clear_items_if_empty();
-      return false;
+      return 0;
     }
-    if (instead()) return true;
-    const RingPosition at = memory_.follow(head);
-    if (!memory_.sound(at)) posix::throw_os_error(EBADMSG, "read a damaged queue");
-    const auto size = static_cast<std::size_t>(memory_.header(at).size());
-    take(static_cast<const std::byte*>(memory_.payload(at)), size);
+    if (instead()) return 0;
+    RingPosition at = memory_.follow(head);
+    const std::size_t unit = at.unit();
+    std::uint64_t count = 0;
+    // Stops at the end of the segment, so that there is at most one to be freed.
+    while (count < most && at != tail) {
+      if (!memory_.sound(at)) {
+        if (count != 0) break;  // a link
+        posix::throw_os_error(EBADMSG, "read a damaged queue");
+      }
+      const auto size = static_cast<std::size_t>(memory_.header(at).size());
+      if (!take(static_cast<const std::byte*>(memory_.payload(at)), size)) break;
+      at = at.advanced(RingMemory::record_size(size));
+      ++count;
+    }
+    if (count == 0) return 0;
+    commit(count);
     if (bound_ != 0 && shared.room_signalled.load(std::memory_order_relaxed) == 0) {
       room_.set();
       shared.room_signalled.store(1, std::memory_order_relaxed);
     }
-    const RingPosition next = at.advanced(RingMemory::record_size(size));
-    // The commit. Release: pairs with the acquire of head by producers.
-    shared.head.store(next.word(), std::memory_order_release);
-    if (at.unit() != head.unit()) memory_.free_segment(head.unit());
-    return true;
+    // The take. Release: pairs with the acquire of head by producers.
+    shared.head.store(at.word(), std::memory_order_release);
+    if (unit != head.unit()) memory_.free_segment(head.unit());
+    return count;
   }
 
   /// Nothing lies here. Takes no lock.

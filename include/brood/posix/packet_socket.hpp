@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+// Messages of any length over a pair of sockets (AF_UNIX, SOCK_SEQPACKET). Each is one packet, and
+// the kernel takes and gives a packet as a whole: whoever is killed in send() has sent all of the
+// message or nothing, and messages of several senders, or for several receivers, never mix.
+//
+//   part of a message      | where it lies
+//   -----------------------+-------------------------------------------------------------
+//   what it is, its size   | the header, the first 16 bytes of the packet
+//   its first 32 KiB       | behind the header
+//   all that is longer     | in a memory file, whose descriptor goes along with the packet
+//   a descriptor           | goes along with the packet; there are no bytes then
+//
+// A sender waits while the packets that nobody has read fill the socket's buffer. As the start of a
+// long message lies there too, few long ones are ever under way.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "../serialization/error.hpp"
+#include "mapping.hpp"
+
+namespace brood::posix {
+
+enum class PacketKind : std::uint32_t { bytes = 0x62726431, descriptor = 0x62726432 };
+
+struct PacketHeader {
+  PacketKind kind;
+  std::uint32_t unused;
+  std::uint64_t size;  // of the message
+};
+static_assert(sizeof(PacketHeader) == 16);
+
+/// How much of a message lies in its packet.
+inline constexpr std::size_t packet_room = std::size_t{1} << 15;
+
+/// Two sockets that are connected with each other.
+inline void make_packet_sockets(unique_fd& one, unique_fd& other) {
+  int ends[2];
+  check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
+  one.reset(ends[0]);
+  other.reset(ends[1]);
+}
+
+/// Whether it is one of the kind that make_packet_sockets() gives. Throws os::OSError if it is no
+/// socket or nothing at all.
+inline bool is_packet_socket(int fd) {
+  int type = 0;
+  socklen_t size = sizeof type;
+  check(::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size), "look at a socket");
+  return type == SOCK_SEQPACKET;
+}
+
+// The message of one descriptor that goes along with a packet.
+union DescriptorMessage {
+  cmsghdr header;
+  char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+// The head of a message, with `descriptor` if that is none below 0.
+inline void send_packet(int socket, PacketHeader header, const void* data, std::size_t size,
+                        int descriptor) {
+  iovec parts[] = {{&header, sizeof header}, {const_cast<void*>(data), size}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  DescriptorMessage along{};
+  if (descriptor >= 0) {
+    message.msg_control = &along;
+    message.msg_controllen = sizeof along;
+    along.header.cmsg_level = SOL_SOCKET;
+    along.header.cmsg_type = SCM_RIGHTS;
+    along.header.cmsg_len = CMSG_LEN(sizeof descriptor);
+    std::memcpy(CMSG_DATA(&along.header), &descriptor, sizeof descriptor);
+  }
+  for (;;) {
+    if (retry_on_eintr([&] { return ::sendmsg(socket, &message, MSG_NOSIGNAL); }) >= 0) return;
+    // The other end was closed with messages unread, which the kernel tells once.
+    if (errno == ECONNRESET) continue;
+    if (errno == ECONNREFUSED) errno = EPIPE;
+    throw_errno("send to a connection");
+  }
+}
+
+/// Sends a message; waits while too much lies there unread. Throws os::BrokenPipeError when nobody
+/// can receive it any more, os::OSError (ENOSPC, ENOMEM, EMFILE: a long one needs memory and a
+/// descriptor; ETOOMANYREFS).
+inline void send_bytes(int socket, const void* data, std::size_t size) {
+  const PacketHeader header{PacketKind::bytes, 0, size};
+  if (size <= packet_room) return send_packet(socket, header, data, size, -1);
+  const std::size_t rest = size - packet_room;
+  const unique_fd file = make_memory_file("brood-message", rest);
+  const char* const from = static_cast<const char*>(data) + packet_room;
+  for (std::size_t done = 0; done != rest;) {
+    const ssize_t length = write_some(file.get(), from + done, rest - done);
+    if (length < 0) throw_errno("store a message");
+    done += static_cast<std::size_t>(length);
+  }
+  send_packet(socket, header, data, packet_room, file.get());
+}
+
+/// Sends a descriptor, which the receiver gets as one of its own.
+inline void send_descriptor(int socket, int descriptor) {
+  check(::fcntl(descriptor, F_GETFD), "send a descriptor");
+  send_packet(socket, {PacketKind::descriptor, 0, 0}, nullptr, 0, descriptor);
+}
+
+/// A packet as it came, with all that is left of its message to be read from a file.
+class Packet {
+ public:
+  /// Waits for the next one; false at the end, when all who could send have closed. What comes from
+  /// the other side is checked before it is believed: SerializationError. Throws os::OSError
+  /// (EMFILE: there was no room for the descriptor that came along; the message is lost then).
+  bool receive(int socket) {
+    iovec parts[] = {{&header_, sizeof header_}, {start_, sizeof start_}};
+    DescriptorMessage along{};
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    ssize_t length;
+    do {
+      message.msg_control = &along;
+      message.msg_controllen = sizeof along;
+      length = retry_on_eintr([&] { return ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC); });
+      // The other end was closed with messages unread. What it sent before that is still here.
+    } while (length < 0 && errno == ECONNRESET);
+    if (length < 0) throw_errno("receive from a connection");
+    if (length == 0) return false;
+    if (message.msg_controllen >= CMSG_LEN(sizeof(int)) && along.header.cmsg_level == SOL_SOCKET &&
+        along.header.cmsg_type == SCM_RIGHTS) {
+      int descriptor;
+      std::memcpy(&descriptor, CMSG_DATA(&along.header), sizeof descriptor);
+      file_.reset(descriptor);
+    }
+    expect_sound(static_cast<std::size_t>(length), message.msg_flags);
+    return true;
+  }
+
+  bool is_descriptor() const noexcept { return header_.kind == PacketKind::descriptor; }
+  unique_fd take_descriptor() noexcept { return std::move(file_); }
+
+  /// How long the message is.
+  std::size_t size() const noexcept { return static_cast<std::size_t>(header_.size); }
+  /// Whether start() is all of it.
+  bool is_whole() const noexcept { return size() <= packet_room; }
+  std::string_view start() const noexcept { return {start_, is_whole() ? size() : packet_room}; }
+
+  /// Copies the whole message to `place`, which has room for size() bytes.
+  void copy_to(char* place) {
+    std::memcpy(place, start_, start().size());
+    for (std::size_t at = start().size(); at != size();)
+      at += read_rest(place + at, at, size() - at);
+  }
+
+  /// The whole message. Moves through it a piece at a time: a string that is made in its full
+  /// length first would be written twice.
+  std::string text() {
+    std::string result;
+    result.reserve(size());
+    result.append(start());
+    while (result.size() != size()) {
+      const std::size_t left = size() - result.size();
+      const std::size_t length =
+          read_rest(start_, result.size(), left < packet_room ? left : packet_room);
+      result.append(start_, length);
+    }
+    return result;
+  }
+
+ private:
+  void expect_sound(std::size_t length, int flags) {
+    if (length < sizeof header_ || (flags & MSG_TRUNC) != 0 || !kind_is_known())
+      serialization::throw_error("what came by a connection is no message");
+    const bool needs_descriptor = is_descriptor() || !is_whole();
+    if (needs_descriptor && !file_ && (flags & MSG_CTRUNC) != 0)
+      throw_os_error(EMFILE, "receive a descriptor");
+    if (needs_descriptor != static_cast<bool>(file_) || length - sizeof header_ != start().size())
+      serialization::throw_error("what came by a connection is no message");
+    if (is_whole()) return;
+    struct stat file {};
+    check(::fstat(file_.get(), &file), "look at a message");
+    if (!S_ISREG(file.st_mode) ||
+        static_cast<std::uint64_t>(file.st_size) != header_.size - packet_room)
+      serialization::throw_error("what came by a connection is no message");
+  }
+  bool kind_is_known() const noexcept {
+    return header_.kind == PacketKind::bytes || (is_descriptor() && header_.size == 0);
+  }
+
+  // Some bytes from `at` of the message on.
+  std::size_t read_rest(char* place, std::size_t at, std::size_t most) {
+    const ssize_t length = retry_on_eintr(
+        [&] { return ::pread(file_.get(), place, most, static_cast<off_t>(at - packet_room)); });
+    if (length < 0) throw_errno("read a message");
+    if (length == 0) serialization::throw_error("truncated input");
+    return static_cast<std::size_t>(length);
+  }
+
+  PacketHeader header_{};
+  unique_fd file_;
+  char start_[packet_room];
+};
+
+}  // namespace brood::posix
