@@ -3,13 +3,19 @@
 // Runs each example as a user would and checks what it prints, and that nothing of it is left: no
 // process, no zombie, no name in shared memory. The lines of a program come in a free order where
 // several processes or threads write them; then the sorted lines are compared.
+#include <signal.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <brood/subprocess.hpp>
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <regex>
 #include <sstream>
@@ -37,6 +43,9 @@ Lines run_example(const std::string& name, const Lines& arguments = {}) {
   INFO(name << " printed:\n" << done.out);
   CHECK(done.err == "");
   REQUIRE(done.returncode == 0);
+  // Whom the example has killed without being the parent is ours to bury.
+  for (int status = 0; ::waitpid(-1, &status, 0) > 0;)
+    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
   nothing_left.expect_clean();
 
   Lines lines;
@@ -224,6 +233,132 @@ TEST_CASE("example 12 counts the primes in each block") {
   CHECK(lines[1] ==
         "[INFO] Primes in each block: [2762, 2371, 2260, 2199, 2142, 2114, 2068, 2068]");
   CHECK(lines[2] == "[INFO] Primes below 200000: 17984");
+}
+
+TEST_CASE("example 13 ends a stubborn child and its helper in time") {
+  const auto lines = run_example("13_timeout");
+  REQUIRE(lines.size() == 5);
+  // On a machine with much else to do it may not come to speak within a second.
+  CHECK(lines[0].starts_with("[INFO] It did not end in time. It said: "));
+  CHECK(lines[1] == "[INFO] It says: working");
+  CHECK(lines[2] == "[INFO] It does not end when asked to.");
+  CHECK(lines[3] == "[INFO] It was ended: -9");
+  CHECK(lines[4] == "[INFO] Nobody holds the pipe: \"\"");
+}
+
+TEST_CASE("example 14 counts words in a pipeline and tells the code of each program") {
+  CHECK(run_example("14_shell_pipeline") ==
+        Lines{"[INFO] 3 times a", "[INFO] 2 times chuck", "[INFO] 2 times wood",
+              "[INFO] 2 times woodchuck", "[INFO] The codes: [0, 1, 0]",
+              "[INFO] Command 'grep pear' returned non-zero exit status 1."});
+}
+
+TEST_CASE("example 15 shows the output of a running program") {
+  CHECK(run_example("15_live_output") ==
+        Lines{"[INFO] #    | 20 percent", "[INFO] ##   | 40 percent", "[INFO] ###  | 60 percent",
+              "[INFO] #### | 80 percent", "[INFO] #####| 100 percent",
+              "[INFO] Code 0. It complained: no more paper", "[INFO] line: 20 percent",
+              "[INFO] line: 40 percent", "[INFO] line: 60 percent", "[INFO] line: 80 percent",
+              "[INFO] line: 100 percent"});
+}
+
+TEST_CASE("example 16 builds each target once and after what it needs") {
+  for (int round = 0; round < 20; ++round) {
+    const auto lines = run_example("16_build");
+    REQUIRE(lines.size() == 7);
+    CHECK(position(lines, "[INFO] made words") == 0);
+    CHECK(position(lines, "[INFO] made sorted") == 1);
+    CHECK(position(lines, "[INFO] made last") < 4);
+    CHECK(position(lines, "[INFO] made count") < 4);
+    CHECK(lines[4] == "[INFO] made report");
+    CHECK(lines[5] == "3");
+    CHECK(lines[6] == "plum");
+  }
+}
+
+TEST_CASE("example 17 tells of each page once and which are missing") {
+  const auto lines = run_example("17_fetch");
+  Lines expected;
+  for (int number = 1; number <= 60; ++number) {
+    const std::string digits = std::to_string(number);
+    const std::string url = "http://example.org/" + std::string(number < 10 ? "0" : "") + digits;
+    expected.push_back(number % 10 == 0
+                           ? url + " generated an exception: 404 not found"
+                           : url + " page is " + std::to_string(34 + number) + " bytes");
+  }
+  CHECK(sorted(lines) == expected);
+}
+
+TEST_CASE("example 18 sums the squares at the end of its pipeline") {
+  for (int round = 0; round < 20; ++round) {
+    CHECK(run_example("18_pipeline") ==
+          Lines{"[INFO] The sum of the squares of 1 to 1000 is 333833500"});
+  }
+}
+
+TEST_CASE("example 19 computes fibonacci numbers in nested tasks") {
+  CHECK(run_example("19_nested_fib") ==
+        Lines{"[INFO] fib(5) = 5", "[INFO] fib(10) = 55", "[INFO] fib(20) = 6765"});
+}
+
+TEST_CASE("example 20 fills its array from all its processes") {
+  for (int round = 0; round < 5; ++round) {
+    CHECK(run_example("20_shared_array") ==
+          Lines{"[INFO] 4 processes have filled 1000 places: 1, 4, 9, ..., 1000000",
+                "[INFO] The sum of the squares of 1 to 1000 is 333833500"});
+  }
+}
+
+TEST_CASE("example 24 goes on when a worker is killed and tells what is missing") {
+  for (int round = 0; round < 20; ++round) {
+    CHECK(run_example("24_killed_worker") ==
+          Lines{"[INFO] 1 task was lost with a worker that is dead",
+                "[INFO] 99 results of 100 tasks, 1 worker of 3 was killed"});
+  }
+}
+
+TEST_CASE("example 25 counts the words of all files once") {
+  const Lines expected{"     210 and",  "     210 brown", "     210 dog", "     210 fox",
+                       "     210 lazy", "     210 quick", "     420 the"};
+  for (int round = 0; round < 5; ++round) CHECK(run_example("25_word_count") == expected);
+}
+
+TEST_CASE("example 21 does every picture but the one that crashes its worker") {
+  CHECK(run_example("21_crash_proof_batch") ==
+        Lines{"[INFO] dish1.png: brightness 10", "[INFO] dish2.png: brightness 60",
+              "[INFO] dish3.png: its worker was killed by signal 6",
+              "[INFO] dish4.png: brightness 160", "[INFO] dish5.png: brightness 210",
+              "[INFO] dish6.png: brightness 250"});
+}
+
+TEST_CASE("example 22 ends the tasks that never would") {
+  CHECK(run_example("22_parameter_sweep") ==
+        Lines{"[INFO] From -3.0: -1.769292", "[INFO] From -1.0: -1.769292",
+              "[INFO] From  0.0: no root in time", "[INFO] From  0.1: no root in time",
+              "[INFO] From  1.0: no root in time", "[INFO] From  2.0: -1.769292",
+              "[INFO] From  3.0: -1.769292"});
+}
+
+TEST_CASE("example 23 draws the Mandelbrot set to a file") {
+  char name[] = "/tmp/brood-mandelbrot-XXXXXX";
+  const int fd = ::mkstemp(name);
+  REQUIRE(fd >= 0);
+  ::close(fd);
+  const auto lines = run_example("23_mandelbrot", {name});
+  std::ifstream file(name, std::ios::binary);
+  const std::string picture{std::istreambuf_iterator<char>(file), {}};
+  std::remove(name);
+  REQUIRE(lines.size() == 1);
+  const std::string header = "P5 320 240 255\n";
+  REQUIRE(picture.size() == header.size() + 320 * 240);
+  CHECK(picture.substr(0, header.size()) == header);
+  const auto pixels = picture.substr(header.size());
+  CHECK(lines[0] == "[INFO] 240 rows, " +
+                        std::to_string(std::count(pixels.begin(), pixels.end(), '\0')) +
+                        " of 76800 points inside");
+  // In the middle of its body, and in a corner.
+  CHECK(pixels[120 * 320 + 230] == '\0');
+  CHECK(static_cast<unsigned char>(pixels[0]) > 250);
 }
 
 // The pools' cost beside the naps, start and shutdown included: at most 5 ms for threads and 15 ms

@@ -43,8 +43,10 @@ inline unsigned process_cpu_count();
 /// Variables by name.
 using Environment = std::map<std::string, std::string>;
 
-/// A snapshot of the environment. Python counterpart: dict(os.environ).
-inline Environment environ_copy();
+/// A snapshot of the environment. Python counterpart: dict(os.environ). (A template, as are others
+/// without need, so that only who calls it has the compiler write the map's code.)
+template <class Result = Environment>
+Result environ_copy();
 
 /// Send a signal to a process, or a process group. Throw OSError (ProcessLookupError,
 /// PermissionError).
@@ -95,8 +97,9 @@ inline unsigned process_cpu_count() {
   return count > 0 ? count : 1;
 }
 
-inline Environment environ_copy() {
-  Environment result;
+template <class Result>
+Result environ_copy() {
+  Result result;
   if (::environ == nullptr) return result;
   for (char** variable = ::environ; *variable != nullptr; ++variable) {
     const std::string entry{*variable};

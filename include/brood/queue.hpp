@@ -65,12 +65,12 @@ class QueueHandle {
   }
 
   /// get() that never waits: throws Empty if nothing is there.
-  T get_nowait() const { return get(std::chrono::seconds{0}); }
+  T get_nowait() const { return get(std::chrono::nanoseconds{0}); }
 
   /// The next item if there is one now; never waits, throws neither Empty nor ShutDown.
   std::optional<T> try_get() const {
     Parcel<T> parcel;
-    if (state_->get(parcel, std::chrono::seconds{0}) != Outcome::done) return std::nullopt;
+    if (state_->get(parcel, std::chrono::nanoseconds{0}) != Outcome::done) return std::nullopt;
     return std::optional<T>{move_out(parcel)};
   }
 
@@ -154,9 +154,9 @@ class TaskQueue : public QueueHandle<T, Store> {
 
   /// put() that never waits: throws Full if there is no room.
   void put_nowait(const T& item) const requires std::is_copy_constructible_v<T> {
-    this->put_copy(item, std::chrono::seconds{0});
+    this->put_copy(item, std::chrono::nanoseconds{0});
   }
-  void put_nowait(T&& item) const { this->put_moved(std::move(item), std::chrono::seconds{0}); }
+  void put_nowait(T&& item) const { this->put_moved(std::move(item), std::chrono::nanoseconds{0}); }
 
   /// Whether a put() would have to wait. A snapshot, as qsize().
   bool full() const noexcept { return this->state().is_full(); }

@@ -21,7 +21,7 @@ static inline std::vector<const void*> odr_addresses() {
       address(&brood::os::cpu_count),
       address(&brood::subprocess::getoutput),
       address(&brood::threading::get_ident),
-      address(&brood::multiprocessing::active_children),
+      address(&brood::multiprocessing::current_process),
   };
 }
 

@@ -288,7 +288,7 @@ inline bool WorkerThreads::any_queued_locked() noexcept {
 }
 
 inline void WorkerThreads::linger() const noexcept {
-  const posix::Deadline end{std::chrono::microseconds{10}};
+  const posix::Deadline end{std::chrono::nanoseconds{10'000}};
   do {
     for (int i = 0; i < 8; ++i) {
       if (queued() != 0 || mode_.load(std::memory_order_relaxed) != open) return;

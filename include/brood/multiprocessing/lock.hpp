@@ -29,7 +29,7 @@ class OwnedLock : public SharedHandle<sync::OwnedLock> {
   void release() const { core().release(); }
 
   void lock() const { acquire(); }
-  bool try_lock() const { return acquire(std::chrono::seconds{0}); }
+  bool try_lock() const { return acquire(std::chrono::nanoseconds{0}); }
   void unlock() const { release(); }
 
   /// Whether a living thread of any process holds it, a snapshot.

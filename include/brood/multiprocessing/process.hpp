@@ -44,7 +44,10 @@ namespace brood::multiprocessing {
 enum class StartMethod { fork, forkserver, spawn };
 
 /// The methods that work here, the default first.
-inline std::vector<StartMethod> get_all_start_methods() { return {StartMethod::fork}; }
+template <class Result = std::vector<StartMethod>>  // a template as os::environ_copy() is
+Result get_all_start_methods() {
+  return {StartMethod::fork};
+}
 
 struct ProcessOptions {
   /// Shown in messages; "Process-N" when empty, with the numbers of its ancestors in front
@@ -153,13 +156,15 @@ class Process {
 };
 
 /// The children that were started here, by Process, and have not ended. Reaps those that have.
-std::vector<Process> active_children();
+template <class Result = std::vector<Process>>  // a template as os::environ_copy() is
+Result active_children();
 
 /// The process that runs this code: name() is "MainProcess" unless it was started as a Process.
 Process current_process();
 
 /// The Process's parent: has name(), pid(), is_alive() and join(). Empty in the main program.
-std::optional<Process> parent_process();
+template <class Result = std::optional<Process>>
+Result parent_process();
 
 // ---------------------------------------------------------------------------------------------
 
@@ -345,8 +350,7 @@ class Processes {
   /// Of a process that has become one of several alike, all but for the number at the end of its
   /// name.
   void become_number(unsigned number) {
-    const posix::Locked lock{mutex_};
-    self_->take_number(number);
+    self()->take_number(number);  // whose lock comes before the one here, as at a fork
   }
 
   /// This process's name for its children. Read from /proc once.
@@ -392,7 +396,7 @@ class Processes {
 
   // A normal end of the program (Python's _exit_function).
   static void end_children() noexcept {
-    constexpr std::chrono::seconds grace{5};
+    constexpr std::chrono::nanoseconds grace{5'000'000'000};
     posix::List<posix::Ref<ProcessState::SharedChild>> daemons;
     posix::List<posix::Ref<ProcessState::SharedChild>> others;
     at_exit([&] {
@@ -614,16 +618,18 @@ inline int Process::sentinel() const {
   return fd;
 }
 
-inline std::vector<Process> active_children() {
-  posix::List<Process> result;
+template <class Result>
+Result active_children() {
+  Result result;
   for (auto& state : Processes::here().alive())
     result.push_back(Processes::handle(std::move(state)));
-  return {result.begin(), result.end()};
+  return result;
 }
 
 inline Process current_process() { return Processes::handle(Processes::here().self()); }
 
-inline std::optional<Process> parent_process() {
+template <class Result>
+Result parent_process() {
   auto parent = Processes::here().parent();
   if (!parent) return std::nullopt;
   return Processes::handle(std::move(parent));

@@ -25,7 +25,7 @@ class Semaphore : public SharedHandle<sync::Semaphore<sync::SeatedMonitor>> {
   void release(std::ptrdiff_t n = 1) const { core().release(n); }
 
   void lock() const { acquire(); }
-  bool try_lock() const { return acquire(std::chrono::seconds{0}); }
+  bool try_lock() const { return acquire(std::chrono::nanoseconds{0}); }
   void unlock() const { release(); }
 
   /// How many acquire() would not wait for, a snapshot.

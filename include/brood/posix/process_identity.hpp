@@ -44,7 +44,7 @@ class ProcessIdentity {
     const auto then = static_cast<std::uint32_t>(word_);
     const std::uint32_t now = start_time(pid());
     if (then != 0 && now != 0 && now != then) return {};
-    if (wait_readable(pidfd.get(), Deadline{std::chrono::seconds{0}})) return {};
+    if (wait_readable(pidfd.get(), Deadline{std::chrono::nanoseconds{0}})) return {};
     return pidfd;
   }
 

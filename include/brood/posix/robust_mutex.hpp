@@ -15,7 +15,7 @@ namespace brood::posix {
 class RobustMutex {
  public:
   /// How often one who waits for it looks again: see lock_until().
-  static constexpr std::chrono::milliseconds watchdog{100};
+  static constexpr std::chrono::nanoseconds watchdog{100'000'000};
 
   RobustMutex() {
     pthread_mutexattr_t attributes;

@@ -38,7 +38,7 @@ class Condition : public SyncHandle<sync::Condition<sync::PrivateMonitor>> {
     return on_lock([](auto& lock) { return lock.locked(); });
   }
   void lock() const { acquire(); }
-  bool try_lock() const { return acquire(std::chrono::seconds{0}); }
+  bool try_lock() const { return acquire(std::chrono::nanoseconds{0}); }
   void unlock() const { release(); }
 
   /// Lets the lock go, however often it is held, waits for a notify and takes it back, without a

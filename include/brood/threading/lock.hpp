@@ -27,7 +27,7 @@ class Acquirable : public SyncHandle<Core> {
   }
 
   void lock() const { acquire(); }
-  bool try_lock() const { return acquire(std::chrono::seconds{0}); }
+  bool try_lock() const { return acquire(std::chrono::nanoseconds{0}); }
 
  protected:
   using SyncHandle<Core>::SyncHandle;

@@ -49,6 +49,12 @@ concept ThreadTarget = !std::is_base_of_v<Thread, std::remove_cvref_t<F>> &&
                        (std::is_constructible_v<std::decay_t<Args>, Args> && ...) &&
                        std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>;
 
+class Thread;
+
+/// The threads that active_count() counts.
+template <class Result = std::vector<Thread>>  // a template as os::environ_copy() is
+Result enumerate();
+
 /// One thread: a handle, whose copies name the same thread. All calls are safe from any thread.
 /// Dropping the last handle of a running thread lets it run on.
 class Thread {
@@ -114,9 +120,11 @@ class Thread {
   }
 
  private:
+  friend class Timer;
   friend Thread current_thread();
   friend Thread main_thread();
-  friend std::vector<Thread> enumerate();
+  template <class Result>
+  friend Result enumerate();
 
   explicit Thread(Registry::StateRef state) noexcept : state_{std::move(state)} {}
   Thread(Registry::StateRef state, Function<void()> target) : state_{std::move(state)} {
@@ -145,7 +153,7 @@ inline pid_t get_native_id() noexcept { return Registry::native_thread_id(); }
 /// How many threads are alive: those of brood, the main thread, and others that made themselves
 /// known by current_thread() or the like.
 std::size_t active_count();
-std::vector<Thread> enumerate();
+// And enumerate(): these threads, a std::vector<Thread>.
 
 /// The stack of threads started from now on, in bytes; 0 is the system's default. Setting it
 /// returns the one before and throws std::invalid_argument below 32 KiB. Python: stack_size.
@@ -154,8 +162,8 @@ std::size_t stack_size(std::size_t bytes);
 
 /// What the excepthook is told about an exception that escaped from a thread's target.
 struct ExceptHookArgs {
-  std::string exc_type{};          ///< The name of its type; empty: taken from exc_value.
-  std::exception_ptr exc_value{};  ///< The exception; `throw` it again to look at it.
+  std::string exc_type{};            ///< The name of its type; empty: taken from exc_value.
+  std::exception_ptr exc_value{};    ///< The exception; `throw` it again to look at it.
   Thread thread = current_thread();  ///< Where it escaped.
 };
 
@@ -186,11 +194,12 @@ inline Thread current_thread() { return Thread{Registry::get().current()}; }
 inline Thread main_thread() { return Thread{Registry::get().main()}; }
 inline std::size_t active_count() { return Registry::get().active_count(); }
 
-inline std::vector<Thread> enumerate() {
-  posix::List<Thread> threads;
+template <class Result>
+Result enumerate() {
+  Result threads;
   for (Registry::StateRef& state : Registry::get().enumerate())
     threads.push_back(Thread{std::move(state)});
-  return {threads.begin(), threads.end()};
+  return threads;
 }
 
 inline std::size_t stack_size() {

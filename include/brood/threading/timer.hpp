@@ -2,7 +2,6 @@
 // Timer: a call later on, in a thread of its own. Python counterpart: threading.Timer.
 #pragma once
 
-#include "../posix/exchange.hpp"
 #include "event.hpp"
 #include "thread.hpp"
 
@@ -22,11 +21,11 @@ class Timer : public Thread {
 
  private:
   Timer(const Event& finished, Timeout interval, Function<void()> call)
-      : Thread{[finished, interval, call = std::move(call)]() mutable {
-          const Function<void()> once = posix::exchange(call, nullptr);
-          if (!finished.wait(interval)) once();
-          finished.set();
-        }},
+      : Thread{make({}), Function<void()>{[finished, interval, call = std::move(call)]() mutable {
+                 const Function<void()> once = std::move(call);
+                 if (!finished.wait(interval)) once();
+                 finished.set();
+               }}},
         finished_{finished} {}
 
   Event finished_;
