@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <brood/subprocess.hpp>
@@ -14,6 +16,7 @@
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/programs.hpp"
 #include "support/start_ways.hpp"
 
 using namespace brood::subprocess;
@@ -27,6 +30,34 @@ std::string megabytes(std::size_t count) {
   std::string text;
   while (text.size() < count << 20) text += std::to_string(text.size()) + "\n";
   return text;
+}
+
+// How much the memory of a process grows that sends so much through a child and back to a sink.
+// The input is memory that takes none, as long as it is only read.
+std::size_t growth_for(std::size_t bytes) {
+  void* const zeros =
+      ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  REQUIRE(zeros != MAP_FAILED);
+  ::madvise(zeros, bytes, MADV_NOHUGEPAGE);
+  const support::Shared<std::size_t> growth;
+  const int code = support::in_child([&] {
+    const auto peak = [] {
+      rusage usage{};
+      ::getrusage(RUSAGE_SELF, &usage);
+      return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+    };
+    std::size_t seen = 0;
+    run({"true"});  // so that what every start needs is there
+    const std::size_t before = peak();
+    Popen process({"cat"},
+                  {.in = PIPE, .out = [&](std::string_view piece) { seen += piece.size(); }});
+    process.communicate({static_cast<const char*>(zeros), bytes});
+    *growth = peak() - before;
+    return process.returncode() == 0 && seen == bytes ? 0 : 1;
+  });
+  ::munmap(zeros, bytes);
+  CHECK(code == 0);
+  return *growth;
 }
 
 }  // namespace
@@ -325,4 +356,12 @@ TEST_CASE("communicate with sinks returns nothing and hands over everything") {
   const std::string input = megabytes(1);
   CHECK(process.communicate(input) == Streams{"", ""});
   CHECK(text == input);
+}
+
+TEST_CASE("what goes through a child to a sink takes little memory") {
+  CHECK(growth_for(std::size_t{64} << 20) < std::size_t{16} << 20);
+}
+
+TEST_CASE("a gibibyte each way through a child takes little memory", "[soak]") {
+  CHECK(growth_for(std::size_t{1} << 30) < std::size_t{16} << 20);
 }
