@@ -151,6 +151,7 @@ class Packet {
 
   /// Copies the whole message to `place`, which has room for size() bytes.
   void copy_to(char* place) {
+    if (size() == 0) return;  // `place` may be null then
     std::memcpy(place, start_, start().size());
     for (std::size_t at = start().size(); at != size();)
       at += read_rest(place + at, at, size() - at);
