@@ -185,15 +185,16 @@ class TaskQueue : public QueueHandle<T, Store> {
 
   /// What `for (auto item : queue)` goes through: get() again and again, moving each item out,
   /// until the queue is shut down and drained. Several threads may do so at once and share the
-  /// items among them. A single-pass input iterator; `*` moves the item out, once.
+  /// items among them. A single-pass input iterator; its items may be moved from: take them by
+  /// `auto`, `auto&&` or `const auto&`.
   class iterator {
    public:
     using value_type = T;
     using difference_type = std::ptrdiff_t;
-    using reference = T;
+    using reference = T&&;
     using iterator_concept = std::input_iterator_tag;
 
-    reference operator*() const { return std::move(*item_); }
+    reference operator*() const noexcept { return std::move(*item_); }
     iterator& operator++() {
       item_.reset();
       Parcel<T> parcel;

@@ -868,3 +868,18 @@ TEST_CASE("process pool works with SIGCHLD ignored") {
   });
   CHECK(code == 0);
 }
+
+TEST_CASE("a task behind a ring of cancelled ones gets its turn") {
+  board::reset();
+  ProcessPoolExecutor pool({.max_workers = 1, .initializer = [] { board::await(0, 1); }});
+  const auto same = [](int number) { return number; };
+  std::vector<futures::Future<int>> before;
+  for (std::size_t i = 0; i < futures::TaskTable::slots; ++i)
+    before.push_back(pool.submit(same, static_cast<int>(i)));
+  const auto last = pool.submit(same, 4711);
+  std::size_t cancelled = 0;
+  for (const auto& future : before) cancelled += future.cancel();
+  CHECK(cancelled == before.size());
+  board::bump(0);
+  CHECK(last.result(std::chrono::seconds{30}) == 4711);
+}

@@ -507,3 +507,17 @@ TEST_CASE("Pool works in a Process and at the end of a program") {
   CHECK(process.exitcode() == 0);
   CHECK(board::get(0) == 2);
 }
+
+TEST_CASE("the results of imap can be looked at twice and left out") {
+  mp::Pool pool(1);
+  const auto name = [](int number) { return "dish " + std::to_string(number) + " of the washer"; };
+  std::vector<std::string> chosen;
+  auto results = pool.imap(name, std::vector{1, 2, 3, 4});
+  for (auto it = results.begin(); it != results.end(); ++it)
+    if ((*it).size() > 4 && *it != name(2)) chosen.push_back(*it);
+  CHECK(chosen == std::vector{name(1), name(3), name(4)});
+  auto unseen = pool.imap(name, std::vector{1, 2, 3});
+  int count = 0;
+  for (auto it = unseen.begin(); it != unseen.end(); ++it) ++count;
+  CHECK(count == 3);
+}

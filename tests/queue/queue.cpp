@@ -313,7 +313,7 @@ TEST_CASE("the items of one producer arrive in order through many threads") {
   Crew gets;
   gets.add(4, [&] {
     int last[4] = {-1, -1, -1, -1};
-    for (const auto [from, number] : queue) {
+    for (const auto& [from, number] : queue) {
       if (number <= last[from]) ordered = false;
       last[from] = number;
     }

@@ -347,14 +347,22 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
   }
 
+  // Whether the ring has room for one more ticket.
+  bool has_room() noexcept {
+    const auto full = [this] {
+      return next_ticket_ - table_.shared().cursor.load() >= TaskTable::slots;
+    };
+    if (full()) table_.skip_withdrawn(next_ticket_);
+    return !full();
+  }
+
   // False: it has to wait.
   bool publish(RemoteWork& task) noexcept {
     if (task.where_.load() == RemoteWork::withdrawn) {
       unlink(task);
       return true;
     }
-    if (free_slots_.empty() || next_ticket_ - table_.shared().cursor.load() >= TaskTable::slots)
-      return false;
+    if (free_slots_.empty() || !has_room()) return false;
     const std::uint32_t index = free_slots_.back();
     Slot& slot = table_.slot(index);
     Place args{task.bytes_.size(), Place::in_slot};

@@ -267,6 +267,20 @@ class TaskTable {
     }
   }
 
+  /// For the pool: pushes the cursor past what was withdrawn, of the tickets before `next`. Workers
+  /// do so only when they look for a task.
+  void skip_withdrawn(std::uint64_t next) noexcept {
+    for (;;) {
+      std::uint64_t ticket = shared_->cursor.load();
+      if (ticket >= next) return;
+      const std::uint64_t entry = ring_entry(ticket).load();
+      if (entry >> 16 == ticket &&
+          slots_[entry & 0xffff].word.load() == SlotWord::make(ticket, Phase::ready))
+        return;
+      shared_->cursor.compare_exchange_strong(ticket, ticket + 1);
+    }
+  }
+
   bool work_waits() const noexcept {
     const std::uint64_t ticket = shared_->cursor.load();
     return ring_entry(ticket).load() >> 16 >= ticket;

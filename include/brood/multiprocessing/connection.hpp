@@ -3,10 +3,11 @@
 // multiprocessing.connection.Connection.
 //
 //     auto [here, there] = mp::Pipe();
-//     mp::Process child([](mp::Connection parent) {
+//     mp::Process child([](mp::Connection parent, mp::Connection others) {
+//       others.close();  // so that recv() tells when the parent has ended
 //       parent.send(std::string{"hello"});
 //       std::vector<int> numbers = parent.recv<std::vector<int>>();
-//     }, there);
+//     }, there, here);
 //     child.start();
 //     there.close();  // so that recv() here tells when the child has ended
 //     fmt::print("{}\n", here.recv<std::string>());
@@ -19,7 +20,7 @@
 //
 // A connection is a handle: a copy names the same end. A child of fork() has an end of its own for
 // each, which it may close. The stream has ended when all copies of the other end are closed in all
-// processes, as happens also when these die.
+// processes, as happens also when these die: whoever waits for that must close its own copy.
 #pragma once
 
 #include <atomic>

@@ -223,19 +223,41 @@ class PoolResults {
     using iterator_concept = std::input_iterator_tag;
     using value_type = Value;
     using difference_type = std::ptrdiff_t;
+    using reference = Value&&;
 
-    /// Waits. Throws what the call threw; may be called once for each position.
-    Value operator*() const { return results_->next(); }
-    iterator& operator++() noexcept { return *this; }
-    void operator++(int) noexcept {}
+    /// Waits, at the first call for each position. Throws what the call threw.
+    reference operator*() const {
+      if (!taken_) {
+        taken_ = true;
+        try {
+          value_.emplace(results_->next());
+        } catch (...) {
+          error_ = std::current_exception();
+        }
+      }
+      if (error_) std::rethrow_exception(error_);
+      return std::move(*value_);
+    }
+    /// Waits for a result that was not looked at, and drops it.
+    iterator& operator++() {
+      if (!taken_) static_cast<void>(results_->next());
+      taken_ = false;
+      value_.reset();
+      error_ = nullptr;
+      return *this;
+    }
+    void operator++(int) { ++*this; }
     friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept {
-      return it.results_->left() == 0;
+      return !it.taken_ && it.results_->left() == 0;
     }
 
    private:
     friend PoolResults;
     explicit iterator(PoolResults* results) noexcept : results_{results} {}
     PoolResults* results_;
+    mutable bool taken_ = false;
+    mutable std::optional<Value> value_;  // one of the two, when taken
+    mutable std::exception_ptr error_;
   };
   iterator begin() noexcept { return iterator{this}; }
   std::default_sentinel_t end() const noexcept { return {}; }

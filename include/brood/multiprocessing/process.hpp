@@ -456,7 +456,8 @@ inline void ProcessState::start(const posix::Ref<ProcessState>& self) {
     const std::string attempt = "start process " + name_;
     if (creator != posix::this_pid())
       throw std::logic_error{attempt + ": it was made in another process"};
-    if (started_ || closed_) throw std::logic_error{attempt + ": already started"};
+    if (closed_) throw std::logic_error{attempt + ": it was closed"};
+    if (started_) throw std::logic_error{attempt + ": already started"};
     if (parent->daemon_) throw std::logic_error{attempt + ": daemon processes can't have children"};
     started_ = true;
   }

@@ -134,7 +134,9 @@ inline void SharedMemory::State::make(std::int64_t wanted) {
 
 inline void SharedMemory::State::attach() {
   if (name.empty())
-    throw std::invalid_argument{"attach to shared memory: a name is needed, or .create"};
+    throw std::invalid_argument{
+        "attach to shared memory: a name is needed, or .create (what was made "
+        "without a name has none: pass the object)"};
   file = posix::open_named_memory(name, O_RDWR);
   struct stat found {};
   posix::check(::fstat(file.get(), &found), "look into shared memory");

@@ -19,6 +19,7 @@
 #include "mutex.hpp"
 #include "pidfd.hpp"
 #include "poll.hpp"
+#include "sanitizers.hpp"
 
 namespace brood::posix {
 
@@ -63,7 +64,8 @@ class Child {
   /// Waits for the end and reaps; empty when time is up first.
   std::optional<int> wait(const Deadline& deadline) {
     // Without a limit it is cheaper to sleep at once than to look first.
-    if (deadline.is_forever() && !returncode()) sleep_until_ended();
+    if (deadline.is_forever() && !(thread_sanitized && pidfd_) && !returncode())
+      sleep_until_ended();
     for (bool ended = false;;) {
       if (const auto code = poll()) return code;
       if (pidfd_ && !ended) {

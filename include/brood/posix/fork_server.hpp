@@ -129,7 +129,11 @@ class ForkServer {
       }
     }
     try {
-      return {std::move(socket), pid, open_pidfd(pid)};
+      Launched server_process{std::move(socket), pid, open_pidfd(pid)};
+      // A byte, not the end of file: a child that another thread forks meanwhile holds the gate
+      // too.
+      if (gate.write) write_some(gate.write.get(), "", 1);
+      return server_process;
     } catch (...) {
       ::kill(pid, SIGKILL);
       wait_id(P_PID, static_cast<id_t>(pid), nullptr, WEXITED, nullptr);

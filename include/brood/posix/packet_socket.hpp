@@ -124,7 +124,7 @@ class Packet {
     ssize_t length;
     do {
       message.msg_control = &along;
-      message.msg_controllen = sizeof along;
+      message.msg_controllen = CMSG_LEN(sizeof(int));  // for one descriptor and no more
       length = retry_on_eintr([&] { return ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC); });
       // The other end was closed with messages unread. What it sent before that is still here.
     } while (length < 0 && errno == ECONNRESET);

@@ -14,4 +14,14 @@ inline constexpr bool sanitized =
 inline constexpr bool sanitized = false;
 #endif
 
+// ThreadSanitizer lets a signal's handler run only in those blocking calls that it knows: poll is
+// one, waitid is not.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool thread_sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool thread_sanitized = __has_feature(thread_sanitizer);
+#else
+inline constexpr bool thread_sanitized = false;
+#endif
+
 }  // namespace brood::posix

@@ -98,7 +98,8 @@ class Popen {
         : child{pid, std::move(pidfd)}, args{std::move(command)} {}
 
     std::optional<int> wait(const posix::Deadline& deadline) {
-      return is_private && deadline.is_forever() ? child.wait_alone() : child.wait(deadline);
+      return is_private && deadline.is_forever() && !posix::thread_sanitized ? child.wait_alone()
+                                                                             : child.wait(deadline);
     }
 
     posix::Child child;

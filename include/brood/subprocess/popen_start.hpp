@@ -31,7 +31,7 @@ class Start {
   Start(const Command& command, const Options& options, bool is_waited_for) : options_{options} {
     check(command);
     fill_request(command);
-    request_.pidfd = !is_waited_for;
+    request_.pidfd = !is_waited_for || posix::thread_sanitized;
     redirect(0, options.in, "in");
     redirect(1, options.out, "out");
     redirect(2, options.err, "err");

@@ -154,6 +154,10 @@ inline int call(Command command, Options options) {
   reject_option(options.input.has_value(), "call", "input", "is for run and check_output");
   reject_option(options.capture_output, "call", "capture_output", "is for run");
   reject_option(options.check, "call", "check", "is for run; use check_call");
+  const char* const nobody = "can't be PIPE, as nobody is at its other end; use run or Popen";
+  reject_option(options.in.is(PIPE), "call", "in", nobody);
+  reject_option(options.out.is(PIPE), "call", "out", nobody);
+  reject_option(options.err.is(PIPE), "call", "err", nobody);
   Popen popen = Conclusion::start(command, options, timeout);
   return Conclusion{popen, timeout}.wait();
 }
