@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../posix/exchange.hpp"
 #include "state.hpp"
 
 namespace brood::futures {
@@ -37,7 +38,7 @@ class Batch {
   ~Batch() {
     for (std::size_t i = 0; i < size_; ++i) {
       if (first_ != nullptr && first_->place == i)
-        delete std::exchange(first_, first_->next);
+        delete posix::exchange(first_, first_->next);
       else
         slots_[i].value.~Stored();
     }

@@ -394,7 +394,8 @@ class ThenState final : public FutureState<U>, public Callback {
       if constexpr (std::is_invocable_v<F, T>) {
         if (std::is_same_v<std::invoke_result_t<F, T>, std::invoke_result_t<F, const T&>> &&
             future.state()->last_handle())
-          return static_cast<U>(futures::invoke_callable(std::move(*f_), std::move(const_cast<T&>(result))));
+          return static_cast<U>(
+              futures::invoke_callable(std::move(*f_), std::move(const_cast<T&>(result))));
       }
       return static_cast<U>(futures::invoke_callable(std::move(*f_), result));
     } else {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../posix/exchange.hpp"
+#include "../posix/immortal.hpp"
 #include "../posix/this_process.hpp"
 #include "../sync/fork_hook.hpp"
 #include "../sync/word_lock.hpp"
@@ -22,6 +23,8 @@ class LivePools {
     posix::Ref<WorkerThreads> pool;
     Entry* next;
   };
+  template <class T>
+  friend T& posix::immortal();
   LivePools() = default;
   static LivePools& instance();
   static void finish() noexcept;
@@ -40,11 +43,7 @@ class LivePools {
 
 // Bodies.
 
-inline LivePools& LivePools::instance() {
-  alignas(LivePools) static char memory[sizeof(LivePools)];
-  static LivePools& pools = *::new (memory) LivePools;  // static pools outlive other statics
-  return pools;
-}
+inline LivePools& LivePools::instance() { return posix::immortal<LivePools>(); }
 
 inline void LivePools::add(posix::Ref<WorkerThreads> pool) {
   LivePools& pools = instance();

@@ -160,8 +160,8 @@ class MapResults {
         limit_{other.limit_},
         by_ones_{other.by_ones_},
         current_{std::move(other.current_)},
-        batch_{std::exchange(other.batch_, nullptr)},
-        at_{std::exchange(other.at_, nullptr)},
+        batch_{posix::exchange(other.batch_, nullptr)},
+        at_{posix::exchange(other.at_, nullptr)},
         end_{other.end_},
         begun_{posix::exchange(other.begun_, false)} {
     other.futures_.clear();

@@ -20,6 +20,7 @@
 
 #include "../multiprocessing/process.hpp"
 #include "../posix/fork_server.hpp"
+#include "../posix/immortal.hpp"
 #include "../posix/list.hpp"
 #include "../posix/thread.hpp"
 #include "future.hpp"
@@ -253,11 +254,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   // The pools of this process, for its normal end.
   class Live {
    public:
-    static Live& here() {
-      alignas(Live) static char memory[sizeof(Live)];
-      static Live& live = *::new (memory) Live;
-      return live;
-    }
+    static Live& here() { return posix::immortal<Live>(); }
     void add(ProcessPoolCore& pool) {
       posix::on_end(posix::EndStage::executors, [] { here().shut_down_all(); });
       const posix::Locked lock{mutex_};

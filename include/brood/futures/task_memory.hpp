@@ -6,7 +6,8 @@
 
 #include <cstddef>
 #include <new>
-#include <utility>
+
+#include "../posix/exchange.hpp"
 
 namespace brood::futures {
 
@@ -21,7 +22,7 @@ class TaskMemory {
   ~TaskMemory() {
     for (Shelf& shelf : shelves_)
       while (shelf.first != nullptr)
-        ::operator delete(std::exchange(shelf.first, shelf.first->next));
+        ::operator delete(posix::exchange(shelf.first, shelf.first->next));
   }
 
   void serve() noexcept { current_ = this; }
@@ -34,7 +35,7 @@ class TaskMemory {
       Shelf& shelf = current_->shelves_[kind];
       if (shelf.first != nullptr) {
         --shelf.count;
-        return std::exchange(shelf.first, shelf.first->next);
+        return posix::exchange(shelf.first, shelf.first->next);
       }
     }
     return ::operator new((kind + 1) * step);

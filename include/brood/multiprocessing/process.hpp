@@ -31,6 +31,7 @@
 #include "../identity.hpp"
 #include "../posix/child.hpp"
 #include "../posix/fork.hpp"
+#include "../posix/immortal.hpp"
 #include "../posix/list.hpp"
 #include "../posix/pipe.hpp"
 #include "../posix/process_identity.hpp"
@@ -175,16 +176,14 @@ enum class Kinship { child, self, parent };
 /// no child meets it in the hands of a thread that it has not got.
 class ProcessStateLock {
  public:
-  static posix::Mutex& mutex() {
-    alignas(ProcessStateLock) static char memory[sizeof(ProcessStateLock)];
-    static ProcessStateLock& lock = *::new (memory) ProcessStateLock;
-    return lock.mutex_;
-  }
+  static posix::Mutex& mutex() { return posix::immortal<ProcessStateLock>().mutex_; }
 
   void before_fork() noexcept { mutex_.lock(); }
   void after_fork(bool) noexcept { mutex_.unlock(); }
 
  private:
+  template <class T>
+  friend T& posix::immortal();
   ProcessStateLock() = default;
 
   posix::Mutex mutex_;
@@ -284,11 +283,7 @@ class ProcessState final : public posix::RefCounted {
 /// are joined after static objects begin to go.
 class Processes {
  public:
-  static Processes& here() {
-    alignas(Processes) static char memory[sizeof(Processes)];
-    static Processes& processes = *::new (memory) Processes;
-    return processes;
-  }
+  static Processes& here() { return posix::immortal<Processes>(); }
 
   static Process handle(posix::Ref<ProcessState> state) { return Process{std::move(state)}; }
 
@@ -373,6 +368,8 @@ class Processes {
   }
 
  private:
+  template <class T>
+  friend T& posix::immortal();
   Processes()
       : self_{posix::make_ref<ProcessState>(ProcessOptions{.name = "MainProcess"},
                                             Function<void()>{}, posix::List<unsigned>{},
@@ -497,8 +494,7 @@ inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
     }
     here.add(self);
   } catch (...) {
-    ::kill(pid, SIGKILL);
-    posix::wait_id(P_PID, static_cast<id_t>(pid), nullptr, WEXITED, nullptr);
+    posix::kill_and_reap(pid);
     throw;
   }
   posix::write_some(gate.write.get(), &go, 1);

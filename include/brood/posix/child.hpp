@@ -28,14 +28,6 @@ inline int returncode_of(int wait_status) noexcept {
   return WIFSIGNALED(wait_status) ? -WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }
 
-/// Whether the kernel throws away this process's ended children instead of keeping them as zombies
-/// (SIGCHLD is ignored, or SA_NOCLDWAIT is set).
-inline bool children_vanish() noexcept {
-  struct sigaction action {};
-  if (::sigaction(SIGCHLD, nullptr, &action) != 0) return false;
-  return action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
-}
-
 class Child {
  public:
   /// Takes charge of `pid`, a running or ended, unwaited child. `pidfd` may be empty.

@@ -135,8 +135,7 @@ class ForkServer {
       if (gate.write) write_some(gate.write.get(), "", 1);
       return server_process;
     } catch (...) {
-      ::kill(pid, SIGKILL);
-      wait_id(P_PID, static_cast<id_t>(pid), nullptr, WEXITED, nullptr);
+      kill_and_reap(pid);
       throw;
     }
   }

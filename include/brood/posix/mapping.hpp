@@ -26,7 +26,8 @@ class Mapping {
     data_ = static_cast<std::byte*>(address);
   }
   Mapping(Mapping&& other) noexcept
-      : data_{posix::exchange(other.data_, nullptr)}, size_{posix::exchange(other.size_, std::size_t{0})} {}
+      : data_{posix::exchange(other.data_, nullptr)},
+        size_{posix::exchange(other.size_, std::size_t{0})} {}
   Mapping& operator=(Mapping&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

@@ -38,6 +38,21 @@ inline int wait_id(idtype_t type, id_t id, siginfo_t* info, int options, rusage*
       [&] { return static_cast<int>(::syscall(SYS_waitid, type, id, info, options, usage)); });
 }
 
+/// Ends a child that nobody has been told of.
+inline void kill_and_reap(pid_t pid) noexcept {
+  ::kill(pid, SIGKILL);
+  wait_id(P_PID, static_cast<id_t>(pid), nullptr, WEXITED, nullptr);
+}
+
+/// Whether the kernel throws away this process's ended children instead of keeping them as zombies
+/// (SIGCHLD is ignored, or SA_NOCLDWAIT is set), so that only a pidfd opened before the end can
+/// tell the code.
+inline bool children_vanish() noexcept {
+  struct sigaction action {};
+  if (::sigaction(SIGCHLD, nullptr, &action) != 0) return false;
+  return action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
+}
+
 /// The wait status of an ended process whose zombie somebody else collected, or that the kernel
 /// threw away because SIGCHLD is ignored. False with errno before Linux 6.15, which began to keep
 /// it, and, with EAGAIN, while it is not known yet.

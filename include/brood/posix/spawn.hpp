@@ -46,14 +46,6 @@ namespace spawn_ways {
 
 using posix::sanitized;
 
-/// Whether the kernel forgets children that end (wait(2), "SIGCHLD"), so that only a pidfd opened
-/// before the end can tell the code.
-inline bool children_vanish() noexcept {
-  struct sigaction action;
-  if (::sigaction(SIGCHLD, nullptr, &action) != 0) return false;
-  return action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
-}
-
 /// Whether the program looks after ended children itself: a wait in its handler, or an ignored
 /// SIGCHLD, may take the code before us, and then a pidfd can still tell it.
 inline bool sigchld_is_default() noexcept {

@@ -14,8 +14,9 @@
 #include <cstdint>
 #include <cstring>
 #include <string>  // std::less, which <functional> would bring in too
-#include <utility>
 #include <vector>
+
+#include "../posix/exchange.hpp"
 
 namespace brood::queue {
 
@@ -110,7 +111,7 @@ class FifoStore {
     for (std::size_t left = pushed_ - popped_; left > 0; --left) Parcel<T>::destroy(pop_oldest());
     while (returned_ != nullptr) {
       Parcel<T>::destroy(returned_->held);
-      delete std::exchange(returned_, returned_->next);
+      delete posix::exchange(returned_, returned_->next);
     }
     delete head_;
     delete spare_.load(std::memory_order_relaxed);
@@ -132,7 +133,7 @@ class FifoStore {
   void pop(Parcel<T>& parcel) noexcept {
     if (returned_ != nullptr) [[unlikely]] {
       parcel.accept(returned_->held);
-      delete std::exchange(returned_, returned_->next);
+      delete posix::exchange(returned_, returned_->next);
     } else {
       parcel.accept(pop_oldest());
     }
@@ -167,7 +168,7 @@ class FifoStore {
     if (head_ == nullptr) {
       head_ = first_;
     } else if (head_end_ == capacity) {
-      Block* const used_up = std::exchange(head_, head_->next);
+      Block* const used_up = posix::exchange(head_, head_->next);
       delete spare_.exchange(used_up, std::memory_order_release);
       head_end_ = 0;
     }

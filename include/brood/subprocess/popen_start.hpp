@@ -249,9 +249,7 @@ inline void Popen::start(const Command& command, const Options& options, bool is
     state_->exchange.out.sink = options.out.sink();
     state_->exchange.err.sink = options.err.sink();
   } catch (...) {
-    ::kill(spawned.pid, SIGKILL);
-    siginfo_t ended{};
-    posix::wait_id(P_PID, static_cast<id_t>(spawned.pid), &ended, WEXITED, nullptr);
+    posix::kill_and_reap(spawned.pid);
     state_ = nullptr;
     throw;
   }

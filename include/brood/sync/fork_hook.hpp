@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 
+#include "../posix/immortal.hpp"
 #include "../posix/mutex.hpp"
 #include "word_lock.hpp"
 
@@ -56,11 +57,7 @@ class ForkHook {
   };
 
   // Never destroyed: static objects may be enrolled until the very end.
-  static Roll& the_roll() noexcept {
-    alignas(Roll) static char memory[sizeof(Roll)];
-    static Roll& roll = *::new (memory) Roll;
-    return roll;
-  }
+  static Roll& the_roll() noexcept { return posix::immortal<Roll>(); }
 
   static void before_fork() noexcept {
     Roll& roll = the_roll();

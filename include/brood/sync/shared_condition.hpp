@@ -7,9 +7,8 @@
 // ----------------+-------------------------------+-----------------------------------------------
 // drawn           | who begins to wait            | how many tickets there are
 // returned        | who ends its wait             | how many of them have gone, woken or not
-// grants          | notify: +n; who is woken: -1  | wake-ups to be had, and the ticket from which
-// on
-//                 |                               | they are not for
+// grants          | notify: +n; who is woken: -1  | wake-ups to be had, and the ticket from
+//                 |                               | which on they are not for
 // bell            | notify, after the grants      | futex of the one in the seat
 //
 // One of those who wait is in the seat (as in SeatedMonitor) and sleeps on the bell. It stays there

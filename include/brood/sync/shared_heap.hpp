@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <new>
 
+#include "../posix/immortal.hpp"
 #include "../posix/mapping.hpp"
 #include "../posix/mutex.hpp"
 #include "../posix/ref.hpp"
@@ -118,10 +119,7 @@ class SharedHeap {
   static constexpr std::size_t most = static_cast<std::size_t>(-1) / 4;
 
   // Never destroyed: static objects may have blocks until the very end.
-  static SharedHeap& the_heap() {
-    static SharedHeap& heap = *new SharedHeap;
-    return heap;
-  }
+  static SharedHeap& the_heap() { return posix::immortal<SharedHeap>(); }
 
   WordLock mutex_;                  // guards what follows, and the filling of `current_`
   SharedArena* current_ = nullptr;  // where blocks are made now; owned by the blocks alone

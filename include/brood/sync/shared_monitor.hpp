@@ -19,11 +19,10 @@
 // asleep | meaning                             | set by                | cleared by
 // -------+-------------------------------------+-----------------------+---------------------------
 //   0    | nobody sleeps                       |                       |
-//   1    | somebody sleeps, is about to, or    | who is about to sleep | who rings, after the wake:
-//        | has died or given up meanwhile      |                       | a death before it costs a
-//        call
+//   1    | somebody sleeps, is about to, or    | who is about to sleep | who rings, after the wake
+//        | has died or given up meanwhile      |                       |
 //
-// (both with the lock held).
+// (both with the lock held; a death before the clearing costs one call that wakes nobody).
 #pragma once
 
 #include <atomic>

@@ -27,6 +27,7 @@
 
 #include "../function.hpp"
 #include "../posix/exchange.hpp"
+#include "../posix/immortal.hpp"
 #include "../posix/list.hpp"
 #include "../posix/this_process.hpp"
 #include "../posix/thread.hpp"
@@ -65,11 +66,7 @@ class Registry {
   using StateRef = posix::Ref<ThreadState>;
 
   /// Never destroyed, for daemon threads outlive static objects.
-  static Registry& get() {
-    alignas(Registry) static char memory[sizeof(Registry)];
-    static Registry& registry = *::new (memory) Registry;
-    return registry;
-  }
+  static Registry& get() { return posix::immortal<Registry>(); }
 
   /// The calling thread; makes it known if it is not.
   StateRef current();
