@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "multiprocessing/team.hpp"
+#include "support/alarms.hpp"
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
@@ -480,11 +481,7 @@ TEST_CASE("a killed sender leaves whole messages only") {
 }
 
 TEST_CASE("signals do not disturb a connection") {
-  struct sigaction action {
-  }, before{};
-  action.sa_handler = [](int) {};
-  REQUIRE(::sigaction(SIGALRM, &action, &before) == 0);
-  const itimerval often{{0, 500}, {0, 500}}, never{};
+  support::Alarms alarms;
   auto [here, there] = mp::Pipe();
   {
     Team team;
@@ -496,7 +493,7 @@ TEST_CASE("signals do not disturb a connection") {
         there.send_bytes(there.recv_bytes());
       }
     });
-    REQUIRE(::setitimer(ITIMER_REAL, &often, nullptr) == 0);
+    alarms.every(500);
     bool same = true;
     for (unsigned i = 0; i < 30; ++i) {
       const std::string message = text_of(i % 3 == 0 ? 300'000 : 10, i);
@@ -504,11 +501,10 @@ TEST_CASE("signals do not disturb a connection") {
       if (i % 2 == 0) same = here.poll(patience) && same;
       same = here.recv_bytes() == message && same;
     }
-    REQUIRE(::setitimer(ITIMER_REAL, &never, nullptr) == 0);
+    alarms.every(0);
     CHECK(same);
     CHECK(team.join());
   }
-  ::sigaction(SIGALRM, &before, nullptr);
 }
 
 TEST_CASE("close lets the calls of other threads return before the descriptor goes") {
@@ -540,4 +536,30 @@ TEST_CASE("a child forked during a call of another thread can close its end") {
   CHECK(support::wait_for(pid) == 0);
   there.send(1);
   receiver.join();
+}
+
+TEST_CASE("of several descriptors in one message none is left open") {
+  const support::LeakCheck nothing_left;
+  auto [here, there] = mp::Pipe();
+  brood::posix::PacketHeader header{brood::posix::PacketKind::descriptor, 0, 0};
+  iovec part{&header, sizeof header};
+  alignas(cmsghdr) char along[CMSG_SPACE(2 * sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = along;
+  message.msg_controllen = sizeof along;
+  cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(2 * sizeof(int));
+  const int two[] = {STDIN_FILENO, STDOUT_FILENO};
+  std::memcpy(CMSG_DATA(rights), two, sizeof two);
+  for (int i = 0; i < 10; ++i) {
+    REQUIRE(::sendmsg(there.fileno(), &message, 0) > 0);
+    try {
+      ::close(here.recv_fd());
+    } catch (const brood::serialization::SerializationError&) {
+    }
+  }
 }

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/alarms.hpp"
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
@@ -339,6 +340,7 @@ TEST_CASE("a process can be closed when it has ended") {
   const mp::Process never_started([] {});
   never_started.close();
   CHECK_THROWS_AS(never_started.start(), std::logic_error);
+  CHECK_THROWS_WITH(never_started.start(), Catch::Matchers::ContainsSubstring("it was closed"));
 }
 
 TEST_CASE("a process that has ended but was not joined can be closed") {
@@ -667,31 +669,18 @@ TEST_CASE("with SIGCHLD ignored a process is waited for and its code is known") 
   CHECK(ended.code == 3);
 }
 
-namespace {
-std::atomic<int>* interruptions = nullptr;
-}
-
 TEST_CASE("signals do not disturb a join") {
-  const Shared<std::atomic<int>> count;
-  interruptions = &*count;
-  struct sigaction action {};
-  struct sigaction before {};
-  action.sa_handler = [](int) { ++*interruptions; };
-  ::sigaction(SIGALRM, &action, &before);  // no SA_RESTART
+  support::Alarms alarms;
   const mp::Process process([&] {
-    while (*count < 30) ::sched_yield();
+    while (alarms.count() < 30) ::sched_yield();
   });
   process.start();
-  itimerval timer{};
-  timer.it_value.tv_usec = timer.it_interval.tv_usec = 3000;
-  ::setitimer(ITIMER_REAL, &timer, nullptr);
+  alarms.every(3000);
   const auto start = std::chrono::steady_clock::now();
   CHECK_FALSE(process.join(20ms));
   CHECK(std::chrono::steady_clock::now() - start >= 20ms);
   CHECK(process.join());
-  timer = {};
-  ::setitimer(ITIMER_REAL, &timer, nullptr);
-  ::sigaction(SIGALRM, &before, nullptr);
+  alarms.every(0);
   CHECK(process.exitcode() == 0);
 }
 

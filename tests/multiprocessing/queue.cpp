@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/alarms.hpp"
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
@@ -624,31 +625,21 @@ TEST_CASE("a queue carries what can only be moved") {
 }
 
 TEST_CASE("signals do not disturb the waits of a queue") {
-  static Shared<std::atomic<int>>* count = nullptr;
-  const Shared<std::atomic<int>> interruptions;
-  count = const_cast<Shared<std::atomic<int>>*>(&interruptions);
-  struct sigaction action {};
-  struct sigaction before {};
-  action.sa_handler = [](int) { ++**count; };
-  ::sigaction(SIGALRM, &action, &before);
+  support::Alarms alarms;
   const mp::Queue<int> q(1);
-  const Child answers([q, &interruptions] {
-    while (*interruptions < 10) ::sched_yield();
+  const Child answers([q, &alarms] {
+    while (alarms.count() < 10) ::sched_yield();
     q.put(1);
     q.put(2);
-    while (*interruptions < 30) ::sched_yield();
+    while (alarms.count() < 30) ::sched_yield();
     q.get();
   });
-  itimerval timer{};
-  timer.it_value.tv_usec = timer.it_interval.tv_usec = 3000;
-  ::setitimer(ITIMER_REAL, &timer, nullptr);
+  alarms.every(3000);
   CHECK(q.get() == 1);
   CHECK(q.get() == 2);
   q.put(3);
   q.put(4, patience);
-  timer = {};
-  ::setitimer(ITIMER_REAL, &timer, nullptr);
-  ::sigaction(SIGALRM, &before, nullptr);
+  alarms.every(0);
   CHECK(q.get() == 4);
 }
 

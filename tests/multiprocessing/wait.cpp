@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "multiprocessing/team.hpp"
+#include "support/alarms.hpp"
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
@@ -156,15 +157,10 @@ TEST_CASE("wait refuses what is closed or was never started") {
 }
 
 TEST_CASE("signals do not disturb wait") {
-  struct sigaction action {
-  }, before{};
-  action.sa_handler = [](int) {};
-  REQUIRE(::sigaction(SIGALRM, &action, &before) == 0);
-  const itimerval often{{0, 500}, {0, 500}}, never{};
-  REQUIRE(::setitimer(ITIMER_REAL, &often, nullptr) == 0);
+  support::Alarms alarms;
+  alarms.every(500);
   auto [a, b] = mp::Pipe();
   const auto none = mp::connection::wait({a, b}, 20ms);
-  REQUIRE(::setitimer(ITIMER_REAL, &never, nullptr) == 0);
-  ::sigaction(SIGALRM, &before, nullptr);
+  alarms.every(0);
   CHECK(none.empty());
 }

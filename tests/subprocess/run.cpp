@@ -306,6 +306,10 @@ TEST_CASE("a field that the call does not take is refused by name") {
   CHECK_THROWS_WITH(call({"true"}, {.input = "x"}), ContainsSubstring("call: .input"));
   CHECK_THROWS_WITH(call({"true"}, {.capture_output = true}), ContainsSubstring(".capture_output"));
   CHECK_THROWS_WITH(check_call({"true"}, {.check = true}), ContainsSubstring(".check"));
+  // Nobody would be at the other end of a pipe.
+  CHECK_THROWS_WITH(call({"true"}, {.in = PIPE}), ContainsSubstring("call: .in"));
+  CHECK_THROWS_WITH(call({"true"}, {.out = PIPE}), ContainsSubstring("call: .out"));
+  CHECK_THROWS_WITH(check_call({"true"}, {.err = PIPE}), ContainsSubstring(".err"));
   CHECK_THROWS_WITH(Popen({"true"}, {.input = "x"}), ContainsSubstring("Popen: .input"));
   CHECK_THROWS_WITH(Popen({"true"}, {.capture_output = true}),
                     ContainsSubstring(".capture_output"));

@@ -76,6 +76,16 @@ pid_t killed_after(F body) {
   return pid;
 }
 
+// What a joiner is told that sleeps when the gate is opened.
+std::string answer_after(const Gate& gate, Books& books) {
+  std::string answer;
+  std::thread joiner{[&] { answer = books.join(); }};
+  support::await_sleepers(1);
+  gate.open();
+  joiner.join();
+  return answer;
+}
+
 }  // namespace
 
 TEST_CASE("a ledger is settled when every item is done") {
@@ -131,12 +141,7 @@ TEST_CASE("a joiner learns of a death while it waits") {
     ::raise(SIGKILL);
   });
   CHECK(taken.wait());
-  std::string answer;
-  std::thread joiner{[&] { answer = books.join(); }};
-  support::await_sleepers(1);
-  gate.open();
-  joiner.join();
-  CHECK(answer == std::to_string(pid) + " owes 1");
+  CHECK(answer_after(gate, books) == std::to_string(pid) + " owes 1");
   support::wait_for(pid);
 }
 
@@ -154,12 +159,7 @@ TEST_CASE("a joiner learns that the survivors are done and only the debt of the 
     for (;;) ::pause();
   });
   CHECK(taken.wait());
-  std::string answer;
-  std::thread joiner{[&] { answer = books.join(); }};
-  support::await_sleepers(1);
-  gate.open();
-  joiner.join();
-  CHECK(answer == std::to_string(dead) + " owes 1");
+  CHECK(answer_after(gate, books) == std::to_string(dead) + " owes 1");
   ::kill(survivor, SIGKILL);
   support::wait_for(survivor);
 }
@@ -178,12 +178,7 @@ TEST_CASE("a joiner is not kept by a survivor that looked for an item in vain") 
     for (;;) ::pause();
   });
   CHECK(looking.wait());
-  std::string answer;
-  std::thread joiner{[&] { answer = books.join(); }};
-  support::await_sleepers(1);
-  gate.open();
-  joiner.join();
-  CHECK(answer == std::to_string(dead) + " owes 1");
+  CHECK(answer_after(gate, books) == std::to_string(dead) + " owes 1");
   ::kill(survivor, SIGKILL);
   support::wait_for(survivor);
 }
