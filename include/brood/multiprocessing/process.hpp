@@ -38,17 +38,9 @@
 #include "../posix/type_name.hpp"
 #include "../sync/fork_hook.hpp"
 #include "../timeout.hpp"
+#include "start_method.hpp"
 
 namespace brood::multiprocessing {
-
-/// How a Process comes to be. So far there is fork: the child starts as a copy of its parent.
-enum class StartMethod { fork, forkserver, spawn };
-
-/// The methods that work here, the default first.
-template <class Result = std::vector<StartMethod>>  // a template as os::environ_copy() is
-Result get_all_start_methods() {
-  return {StartMethod::fork};
-}
 
 struct ProcessOptions {
   /// Shown in messages; "Process-N" when empty, with the numbers of its ancestors in front
@@ -201,10 +193,6 @@ class ProcessState final : public posix::RefCounted {
         daemon_{options.daemon.value_or(false)},
         target_{std::move(target)} {}
 
-  struct SharedChild final : posix::RefCounted, posix::Child {
-    using posix::Child::Child;
-  };
-
   const pid_t creator;             // who may start and join it
   posix::List<unsigned> identity;  // {1, 2}: second child of the first child of the program
   const StartMethod start_method;
@@ -241,7 +229,7 @@ class ProcessState final : public posix::RefCounted {
     return child_ ? child_->pid() : 0;
   }
   /// The started child, for those who may ask about it; null before the start.
-  posix::Ref<SharedChild> child(const char* attempt) const {
+  posix::Ref<posix::SharedChild> child(const char* attempt) const {
     const posix::Locked lock{ProcessStateLock::mutex()};
     check_open(attempt);
     if (creator != posix::this_pid())
@@ -249,7 +237,7 @@ class ProcessState final : public posix::RefCounted {
                              ": not a child of this process"};
     return child_;
   }
-  posix::Ref<SharedChild> started_child(const char* attempt) const {
+  posix::Ref<posix::SharedChild> started_child(const char* attempt) const {
     auto result = child(attempt);
     if (!result)
       throw std::logic_error{std::string{attempt} + " process " + name() + ": not started yet"};
@@ -276,7 +264,7 @@ class ProcessState final : public posix::RefCounted {
   bool started_ = false;
   bool closed_ = false;
   Function<void()> target_;
-  posix::Ref<SharedChild> child_;
+  posix::Ref<posix::SharedChild> child_;
 };
 
 /// What this process knows of its Process relatives. One a process; never destroyed, since children
@@ -394,8 +382,8 @@ class Processes {
   // A normal end of the program (Python's _exit_function).
   static void end_children() noexcept {
     constexpr std::chrono::nanoseconds grace{5'000'000'000};
-    posix::List<posix::Ref<ProcessState::SharedChild>> daemons;
-    posix::List<posix::Ref<ProcessState::SharedChild>> others;
+    posix::List<posix::Ref<posix::SharedChild>> daemons;
+    posix::List<posix::Ref<posix::SharedChild>> others;
     at_exit([&] {
       for (const auto& process : here().alive())
         at_exit([&] {
@@ -487,7 +475,7 @@ inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
     run_as_child(self, parent_identity, parent_name);
   }
   try {
-    auto child = posix::make_ref<SharedChild>(pid, posix::open_pidfd(pid));
+    auto child = posix::make_ref<posix::SharedChild>(pid, posix::open_pidfd(pid));
     {
       const posix::Locked lock{ProcessStateLock::mutex()};
       child_ = std::move(child);

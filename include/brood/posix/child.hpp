@@ -19,6 +19,7 @@
 #include "mutex.hpp"
 #include "pidfd.hpp"
 #include "poll.hpp"
+#include "ref.hpp"
 #include "sanitizers.hpp"
 
 namespace brood::posix {
@@ -171,6 +172,11 @@ class Child {
   mutable Mutex mutex_;  // guards the two below, and the pid against reuse
   std::optional<int> returncode_;
   rusage usage_{};
+};
+
+/// One that several owners look after.
+struct SharedChild final : RefCounted, Child {
+  using Child::Child;
 };
 
 }  // namespace brood::posix
