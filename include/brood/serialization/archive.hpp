@@ -14,11 +14,12 @@ namespace brood::serialization {
 /// the stack that a hostile input can make its reader use.)
 inline constexpr unsigned max_depth = 2048;
 
-/// Base of what a caller passes along to the Serializers of the values (see Serializer).
+/// Base of what a caller passes along to the Serializers of the values (see Serializer), which ask
+/// by dynamic_cast whether it is the one they need.
 class Context {
  protected:
   Context() = default;
-  ~Context() = default;
+  virtual ~Context() = default;
 };
 
 /// What the Sizer, the Writer and the Reader have in common. Not for use from several threads.
