@@ -739,6 +739,8 @@ TEST_CASE("process pool workers have an empty standard input and a name") {
         "ProcessPoolWorker-1");
   CHECK(pool.submit([] { return brood::multiprocessing::parent_process()->pid(); }).result() ==
         ::getpid());
+  CHECK(pool.submit([] { return brood::multiprocessing::parent_process()->name(); }).result() ==
+        "MainProcess");
 }
 
 TEST_CASE("process pool workers start with no signal blocked") {

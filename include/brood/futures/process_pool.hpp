@@ -423,11 +423,14 @@ inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options,
   const std::ptrdiff_t memory = options.memory_limit.has_value() ? options.memory_limit.value() : 1;
   check_option("memory_limit", memory, 1, PTRDIFF_MAX);
   posix::CrashRecorder::prepare();
+  auto& processes = multiprocessing::Processes::here();
   core_ = posix::make_ref<ProcessPoolCore>(ProcessPoolSettings{
-      static_cast<std::uint32_t>(workers), std::move(options.initializer),
-      options.max_tasks_per_child ? static_cast<std::uint32_t>(tasks) : 0, std::move(worker_name),
-      options.task_timeout, options.memory_limit.has_value() ? static_cast<std::size_t>(memory) : 0,
-      options.on_crash == OnCrash::break_pool});
+      static_cast<std::uint32_t>(workers), options.task_timeout,
+      options.on_crash == OnCrash::break_pool,
+      WorkerSettings{std::move(options.initializer),
+                     options.max_tasks_per_child ? static_cast<std::uint32_t>(tasks) : 0,
+                     options.memory_limit.has_value() ? static_cast<std::size_t>(memory) : 0,
+                     std::move(worker_name), processes.self()->name(), processes.identity()}});
 }
 
 inline void ProcessPoolExecutor::check_option(const char* name, std::ptrdiff_t value,

@@ -18,13 +18,12 @@
 
 #include <vector>
 
-#include "../multiprocessing/process.hpp"
 #include "../posix/fork_server.hpp"
 #include "../posix/immortal.hpp"
 #include "../posix/list.hpp"
 #include "../posix/thread.hpp"
 #include "future.hpp"
-#include "task_table.hpp"
+#include "pool_workers.hpp"
 
 namespace brood::futures {
 
@@ -72,12 +71,9 @@ class RemoteWork {
 
 struct ProcessPoolSettings {
   std::uint32_t max_workers;
-  Function<void()> initializer;
-  std::uint32_t max_tasks_per_child;  // 0: no limit
-  std::string worker_name;            // "NAME-1", "NAME-2", ...
   Timeout task_timeout;
-  std::size_t memory_limit;  // 0: none
   bool break_on_crash;
+  WorkerSettings workers;
 };
 
 class ProcessPoolCore final : public posix::RefCounted {
@@ -87,7 +83,7 @@ class ProcessPoolCore final : public posix::RefCounted {
         table_{settings_.max_workers},
         workers_(settings_.max_workers),
         in_slot_(TaskTable::slots),
-        server_{[this](std::uint32_t worker) { run_worker(worker); }, [this] { rehearse(); }} {
+        server_{pool_workers_} {
     free_slots_.reserve(TaskTable::slots);
     for (std::uint32_t slot = TaskTable::slots; slot != 0; --slot) free_slots_.push_back(slot - 1);
     Live::here().add(*this);
@@ -298,30 +294,6 @@ class ProcessPoolCore final : public posix::RefCounted {
 
   bool is_collector() const noexcept {
     return collector_.joinable() && pthread_equal(collector_.native_handle(), pthread_self()) != 0;
-  }
-
-  // In the fork server: what each worker would do for itself, but for its number.
-  void rehearse() {
-    posix::List<unsigned> identity;
-    identity.push_back(0);
-    std::string name = settings_.worker_name + '-';
-    name.reserve(name.size() + 10);
-    multiprocessing::Processes::here().become(
-        posix::make_ref<multiprocessing::ProcessState>(
-            multiprocessing::ProcessOptions{.name = std::move(name)}, Function<void()>{},
-            std::move(identity), owner_),
-        program_, settings_.worker_name);
-    RemoteEntry::valid(nullptr);
-    posix::CrashRecorder::install();
-    table_.done_event().set();
-  }
-
-  // In a worker process.
-  void run_worker(std::uint32_t worker) noexcept {
-    multiprocessing::Processes::here().become_number(worker + 1);
-    if (!TaskWorker{table_, worker}.run(settings_.initializer, settings_.max_tasks_per_child,
-                                        settings_.memory_limit))
-      posix::end_forked_child(1);
   }
 
   // All below, down to the next remark, with the mutex held.
@@ -666,19 +638,19 @@ class ProcessPoolCore final : public posix::RefCounted {
   bool receive_reports() {
     for (;;) {
       bool gone = false;
-      posix::ForkServer::Report report;
+      posix::ForkReport report;
       if (!server_.receive(report, gone)) return !gone;
       switch (report.kind) {
-        case posix::ForkServer::Kind::started: {
+        case posix::ForkReport::Kind::started: {
           const posix::Locked lock{mutex_};
           if (workers_[report.worker].state == WorkerState::starting)
             workers_[report.worker] = {WorkerState::alive, report.pid};
           break;
         }
-        case posix::ForkServer::Kind::not_started:
+        case posix::ForkReport::Kind::not_started:
           worker_missing(report);
           break;
-        case posix::ForkServer::Kind::ended:
+        case posix::ForkReport::Kind::ended:
           worker_ended(report);
           break;
       }
@@ -686,7 +658,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   }
 
   // No process could be had. With others at work that is bearable, else not.
-  void worker_missing(const posix::ForkServer::Report& report) {
+  void worker_missing(const posix::ForkReport& report) {
     posix::List<Failure> failures;
     {
       const posix::Locked lock{mutex_};
@@ -698,7 +670,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     settle(std::move(failures));
   }
 
-  void worker_ended(const posix::ForkServer::Report& report) {
+  void worker_ended(const posix::ForkReport& report) {
     const std::uint32_t worker = report.worker;
     const WorkerCell& cell = table_.cell(worker);
     const bool died = cell.left.load(std::memory_order_acquire) == 0;
@@ -755,13 +727,13 @@ class ProcessPoolCore final : public posix::RefCounted {
     settle(std::move(failures));
   }
 
-  static Failure timed_out(RemoteWork& task, const posix::ForkServer::Report& report) {
+  static Failure timed_out(RemoteWork& task, const posix::ForkReport& report) {
     return {&task, std::make_exception_ptr(TaskTimeout{
                        task.entry_.name(), std::chrono::nanoseconds{task.limit_}, report.pid})};
   }
 
   static Failure crashed(RemoteWork& task, const Slot& slot, const posix::CrashRecord& crash,
-                         const posix::ForkServer::Report& report) {
+                         const posix::ForkReport& report) {
     const std::int64_t started = slot.started.load(std::memory_order_relaxed);
     WorkerCrashed::Details details{report.pid,
                                    report.detail,
@@ -793,8 +765,8 @@ class ProcessPoolCore final : public posix::RefCounted {
 
   const ProcessPoolSettings settings_;
   const pid_t owner_ = posix::this_pid();
-  const posix::ProcessIdentity program_ = multiprocessing::Processes::here().identity();
   TaskTable table_;
+  PoolWorkers pool_workers_{table_, settings_.workers};
   posix::Mutex join_mutex_;
   mutable posix::Mutex mutex_;  // guards all down to the next remark
   posix::ConditionVariable ended_;

@@ -38,7 +38,7 @@ inline pid_t flush_and_fork() {
   return check(::fork(), "fork");
 }
 
-/// _exit, known to a process from its start on: see ForkServer.
+/// _exit, known to a process from its start on: see ForkServerProcess.
 inline void (*const volatile exit_at_once)(int) = &::_exit;
 
 /// Ends a forked child: what it printed is written, what it started is waited for, and neither the
