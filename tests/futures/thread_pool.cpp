@@ -224,6 +224,58 @@ TEST_CASE("submit after shutdown throws") {
   CHECK_NOTHROW(pool.shutdown());
 }
 
+// What a task gave and nobody keeps: its destructor waits for a later task.
+class LateRelease {
+ public:
+  LateRelease(Future<void> begun, Future<bool> later) : begun_(begun), later_(later) {}
+  LateRelease(LateRelease&& other) noexcept
+      : begun_(other.begun_), later_(other.later_), armed_(std::exchange(other.armed_, false)) {}
+  ~LateRelease() {
+    if (!armed_) return;
+    begun_.set_result();
+    try {
+      later_.result(60s);
+    } catch (...) {  // the guard: without a further thread it waits for itself
+      later_.set_result(false);
+    }
+  }
+
+ private:
+  Future<void> begun_;
+  Future<bool> later_;
+  bool armed_ = true;
+};
+
+TEST_CASE("a dropped result whose destructor blocks does not hold up other tasks") {
+  ThreadPoolExecutor pool(2);
+  const Future<void> dropped;
+  const Future<void> begun;
+  const Future<bool> later;
+  pool.submit([=] {
+    dropped.result();
+    return LateRelease(begun, later);
+  });
+  dropped.set_result();
+  begun.result();
+  pool.submit([=] { later.set_result(true); });
+  CHECK(later.result());
+}
+
+TEST_CASE("a dropped exception whose destructor blocks does not hold up other tasks") {
+  ThreadPoolExecutor pool(2);
+  const Future<void> dropped;
+  const Future<void> begun;
+  const Future<bool> later;
+  pool.submit([=] {
+    dropped.result();
+    throw std::make_shared<LateRelease>(begun, later);
+  });
+  dropped.set_result();
+  begun.result();
+  pool.submit([=] { later.set_result(true); });
+  CHECK(later.result());
+}
+
 TEST_CASE("a task that submits after shutdown is refused too") {
   ThreadPoolExecutor pool(1);
   const Future<void> gate;

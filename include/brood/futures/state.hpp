@@ -220,6 +220,9 @@ class StateBase {
   /// Adds an owner unless the last reference is gone: for those who know it by address only, and
   /// keep its destructor from ending meanwhile.
   bool try_add_owner() const noexcept;
+  /// Whether its destructor may run others' code: that of a result or of an exception. For whoever
+  /// has dropped the last reference.
+  bool runs_code_at_end() const noexcept { return has_value_to_destroy_ || error_ != nullptr; }
 
   // The executor's hooks.
 
@@ -274,9 +277,9 @@ class StateBase {
   std::atomic<std::uint32_t> word_{bits(Status::pending)};
 
  protected:
-  // Whether the derived class holds a value; here, where there is room. Written by the owner, then
-  // by the last handle, then by the destructor.
-  bool has_value_ = false;
+  // Whether the derived class holds a value whose destructor does something; here, where there is
+  // room. Written by the owner, then by the last handle, then by the destructor.
+  bool has_value_to_destroy_ = false;
 };
 
 /// The state with room for a T, which may be void or a reference.
@@ -290,7 +293,7 @@ class FutureState : public StateBase {
  public:
   FutureState() noexcept {}
   ~FutureState() override {
-    if (this->has_value_) value_.~Stored();
+    if (this->has_value_to_destroy_) value_.~Stored();
   }
 
   /// Stores the result (nothing for void); by the owner, before publish(Status::succeeded). Throws
@@ -301,7 +304,7 @@ class FutureState : public StateBase {
       ::new (static_cast<void*>(std::addressof(value_))) Stored(std::addressof(value)...);
     else
       ::new (static_cast<void*>(std::addressof(value_))) Stored(std::forward<U>(value)...);
-    this->has_value_ = true;
+    mark_stored();
   }
 
   /// Stores what `make()` returns, in place.
@@ -309,12 +312,11 @@ class FutureState : public StateBase {
   void store_result_of(Make&& make) {
     if constexpr (std::is_void_v<T>) {
       std::forward<Make>(make)();
-      this->has_value_ = true;
     } else if constexpr (std::is_reference_v<T>) {
       store_value(std::forward<Make>(make)());
     } else {
       ::new (static_cast<void*>(std::addressof(value_))) Stored(std::forward<Make>(make)());
-      this->has_value_ = true;
+      mark_stored();
     }
   }
 
@@ -328,10 +330,13 @@ class FutureState : public StateBase {
 
  protected:
   void discard_value() noexcept override {
-    if (posix::exchange(this->has_value_, false)) value_.~Stored();
+    if (posix::exchange(this->has_value_to_destroy_, false)) value_.~Stored();
   }
 
  private:
+  void mark_stored() noexcept {
+    if constexpr (!std::is_trivially_destructible_v<Stored>) this->has_value_to_destroy_ = true;
+  }
   union {
     Stored value_;
   };

@@ -28,8 +28,10 @@
 //
 // Threads are started on demand: when more tasks are queued than workers are idle, up to the limit.
 // A worker is idle from before its task's end is published, so who has seen a result finds the
-// worker idle; one that takes a task stops being idle before the list shrinks, so counting first
-// the tasks and then the workers never takes a busy worker for a free one.
+// worker idle; it is at work again while it calls callbacks, or the destructor of a result that
+// nobody has, and looks whether somebody has counted on it meanwhile. One that takes a task stops
+// being idle before the list shrinks, so counting first the tasks and then the workers never takes
+// a busy worker for a free one.
 #pragma once
 
 #include <pthread.h>
@@ -105,6 +107,7 @@ class WorkerThreads : public posix::RefCounted {
   posix::Ref<PoolTask> take_newest(Worker& me) noexcept;
   posix::Ref<PoolTask> steal(Worker& me) noexcept;
   void execute(Worker& me, PoolTask& task) noexcept;
+  void drop(Worker& me, posix::Ref<PoolTask> ended) noexcept;
   void help_as(Worker& me, PoolTask& task, Waiting& waiting) noexcept;
   static posix::Ref<PoolTask> take_out(TaskList& list, PoolTask& task) noexcept;
 
@@ -317,8 +320,9 @@ inline void WorkerThreads::run(Worker& me) noexcept {
       posix::futex_wake(wakes_);
     }
   }
-  while (const auto task = next_task(me)) {
+  while (auto task = next_task(me)) {
     execute(me, *task);
+    drop(me, std::move(task));
   }
   TaskMemory::leave();
   Worker::current = nullptr;
@@ -443,6 +447,24 @@ inline void WorkerThreads::execute(Worker& me, PoolTask& task) noexcept {
   --me.depth;
 }
 
+// A result that nobody waits for is destroyed here, which may take any time.
+inline void WorkerThreads::drop(Worker& me, posix::Ref<PoolTask> ended) noexcept {
+  PoolTask* const task = ended.release();
+  if (!task->drop_owner()) return;
+  const bool busy = me.depth == 0 && task->state().runs_code_at_end();
+  if (busy) {
+    ++me.depth;
+    me.idle.store(false, std::memory_order_release);
+    // Whoever has counted on this worker may need another one.
+    if (started_.load(std::memory_order_relaxed) < max_workers_) reinforce();
+  }
+  delete task;
+  if (busy) {
+    --me.depth;
+    me.idle.store(true, std::memory_order_release);
+  }
+}
+
 inline void WorkerThreads::help(PoolTask& task, Waiting& waiting) noexcept {
   if (Worker::current == nullptr || Worker::current->pool.is_forked()) return;
   Worker::current->pool.help_as(*Worker::current, task, waiting);
@@ -456,7 +478,7 @@ inline void WorkerThreads::help_as(Worker& me, PoolTask& task, Waiting& waiting)
   if (!is_ours) return;
   // Out of its list, unless somebody has taken it out; he will run or drop it.
   if (const auto queued_task = take_out(*task.home, task)) {
-    execute(me, *queued_task);
+    execute(me, *queued_task);  // who waits for it keeps it
     if (waiting.one()) return;
   }
   while (!waiting.over() && !waiting.deadline().expired()) {
@@ -473,6 +495,7 @@ inline void WorkerThreads::help_as(Worker& me, PoolTask& task, Waiting& waiting)
     });
     if (!child) return;
     execute(me, *child);
+    drop(me, std::move(child));
   }
 }
 
