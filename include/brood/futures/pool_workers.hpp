@@ -40,7 +40,7 @@ class PoolWorkers final : public posix::ForkedWorkers {
             multiprocessing::ProcessOptions{.name = std::move(name)}, Function<void()>{},
             std::move(identity), settings_.program.pid()),
         settings_.program, settings_.program_name);
-    RemoteEntry::valid(nullptr);
+    posix::LoadedModules::here();
     posix::CrashRecorder::install();
     table_.done_event().set();
   }

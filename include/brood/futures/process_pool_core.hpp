@@ -33,8 +33,10 @@ class ProcessPoolCore;
 /// until it is collected or withdrawn.
 class RemoteWork {
  public:
-  RemoteWork(const RemoteEntry& entry, std::string bytes) noexcept
-      : entry_{entry}, bytes_{std::move(bytes)} {}
+  RemoteWork(const RemoteEntry& entry, std::string bytes)
+      : entry_{entry}, bytes_{std::move(bytes)} {
+    entry.place();  // from now on it is known
+  }
   /// Before it is submitted: how long it may run. Else it is what the pool says.
   void limit_time(Timeout limit) noexcept { limit_ = limit.duration().count(); }
   RemoteWork(const RemoteWork&) = delete;
@@ -354,7 +356,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
     std::memcpy(place, task.bytes_.data(), task.bytes_.size());
     slot.args = args;
-    slot.entry = &task.entry_;
+    slot.entry = task.entry_.place();
     slot.started.store(0, std::memory_order_relaxed);
     slot.limit = task.limit_;
     const std::uint64_t ticket = next_ticket_;

@@ -14,44 +14,18 @@
 #include <utility>
 #include <vector>
 
-#include "../posix/module.hpp"
-#include "../posix/type_name.hpp"
+#include "../crossing.hpp"
 #include "../serialization.hpp"
 #include "map.hpp"
 #include "remote_exception.hpp"
 
 namespace brood::futures {
 
-/// A function, by its address.
-template <class F>
-concept FunctionPointer = std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>;
-
-/// A lambda without captures, or another function object that holds nothing.
-template <class F>
-concept StatelessCallable = std::is_class_v<F> && std::is_empty_v<F> &&
-    std::is_default_constructible_v<F> && std::is_trivially_copyable_v<F>;
-
-/// What may cross to a worker process as a callable: a pointer to a function, a lambda without
-/// captures, or a function object that is Serializable.
-///
-/// If your callable does not satisfy this, it is most likely a lambda with captures: what it
-/// captured can't be seen from outside. Pass that as arguments of the task instead:
-/// `pool.submit([](int n, int base) { return n + base; }, n, base)`. Or give it a type of its own,
-/// an aggregate with an operator(), whose members then cross.
-template <class F>
-concept CrossesProcesses = FunctionPointer<std::decay_t<F>> || StatelessCallable<std::decay_t<F>> ||
-    Serializable<std::decay_t<F>>;
-
-/// As what an argument arrives: its decayed type; a const char* as a std::string.
-template <class T>
-using crossing_t = std::conditional_t<std::is_same_v<std::decay_t<T>, const char*> ||
-                                          std::is_same_v<std::decay_t<T>, char*>,
-                                      std::string, std::decay_t<T>>;
-
-/// What may be an argument or a result of a task in another process. Of what does not own what it
-/// refers to (string_view, span, pointers, std::ref) pass a copy.
-template <class T>
-concept CrossesAsValue = Serializable<crossing_t<T>>;
+using brood::CrossesAsValue;
+using brood::CrossesProcesses;
+using brood::crossing_t;
+using brood::FunctionPointer;
+using brood::StatelessCallable;
 
 /// What the call gives, as it comes back.
 template <class F, class... Args>
@@ -95,63 +69,23 @@ class ResultSink {
   ~ResultSink() = default;
 };
 
-/// One kind of call. It lies in the program's constants; its address is what crosses.
-struct RemoteEntry {
-  static constexpr std::uint64_t expected_magic = 0x62726f6f642d6331;  // "brood-c1"
+/// One kind of task: reads callable and arguments, calls, writes the result. Throws what the call
+/// throws.
+using RemoteEntry = CallEntry<void(serialization::Reader& in, ResultSink& out)>;
 
-  std::uint64_t magic;
-  const RemoteEntry* self;
-  /// Reads callable and arguments, calls, writes the result. Throws what the call throws.
-  void (*run)(serialization::Reader& in, ResultSink& out);
-  const std::type_info* callable;
-
-  std::string name() const { return posix::demangle(callable->name()); }
-
-  /// Whether there is such an entry at an address that came from elsewhere.
-  static bool valid(const RemoteEntry* entry) noexcept {
-    return reinterpret_cast<std::uintptr_t>(entry) % alignof(RemoteEntry) == 0 &&
-           posix::lies_in_module(entry, sizeof *entry, posix::SegmentUse::data) &&
-           entry->magic == expected_magic && entry->self == entry;
-  }
-};
-
-/// How a callable of type F crosses.
-template <class F>
-class RemoteCallable {
- public:
-  static std::size_t size(const F& f) {
-    if constexpr (FunctionPointer<F>)
-      return sizeof(std::uintptr_t);
-    else if constexpr (StatelessCallable<F>)
-      return 0;
-    else
-      return serialization::serialized_size(f);
-  }
-  static void write(serialization::Writer& out, const F& f) {
-    if constexpr (FunctionPointer<F>)
-      out.write(reinterpret_cast<std::uintptr_t>(f));
-    else if constexpr (!StatelessCallable<F>)
-      out.write(f);
-  }
-  static F read(serialization::Reader& in) {
-    if constexpr (FunctionPointer<F>) {
-      const auto address = in.read<std::uintptr_t>();
-      // The worker is a copy of the program as it was when the pool was made.
-      static thread_local std::uintptr_t checked = 0;
-      if (address != checked && !posix::lies_in_module(reinterpret_cast<const void*>(address), 1,
-                                                       posix::SegmentUse::code))
-        throw std::invalid_argument{
-            "call a function in a worker process: it lies in a library that was loaded after the "
-            "pool was made"};
-      checked = address;
-      return reinterpret_cast<F>(address);
-    } else if constexpr (StatelessCallable<F>) {
-      return F{};
-    } else {
-      return in.read<F>();
-    }
-  }
-};
+/// A callable and what follows it, as bytes. Throws SerializationError (nested too deep),
+/// std::invalid_argument (see CrossingCallable).
+template <class F, class... Values>
+std::string dump_call(const F& f, const Values&... values) {
+  serialization::Sizer sizer;
+  CrossingCallable<F>::write(sizer, f);
+  (sizer.write(values), ...);
+  std::string bytes(sizer.size(), '\0');
+  serialization::Writer out{bytes.data(), bytes.size()};
+  CrossingCallable<F>::write(out, f);
+  (out.write(values), ...);
+  return bytes;
+}
 
 template <class T>
 void write_result(ResultSink& out, const T& result) {
@@ -165,20 +99,11 @@ class RemoteCall {
  public:
   static const RemoteEntry entry;
 
-  /// Callable and arguments as bytes. Throws SerializationError (nested too deep).
-  static std::string dump(const F& f, const Args&... args) {
-    const std::size_t size =
-        (RemoteCallable<F>::size(f) + ... + serialization::serialized_size(args));
-    std::string bytes(size, '\0');
-    serialization::Writer out{bytes.data(), size};
-    RemoteCallable<F>::write(out, f);
-    (out.write(args), ...);
-    return bytes;
-  }
+  static std::string dump(const F& f, const Args&... args) { return dump_call(f, args...); }
 
  private:
   static void run(serialization::Reader& in, ResultSink& out) {
-    F f = RemoteCallable<F>::read(in);
+    F f = CrossingCallable<F>::read(in);
     // Braces: read in order.
     std::tuple<Args...> args{in.read<Args>()...};
     in.expect_end();
@@ -192,9 +117,7 @@ class RemoteCall {
 };
 
 template <class F, class... Args>
-const RemoteEntry RemoteCall<F, Args...>::entry{RemoteEntry::expected_magic,
-                                                &RemoteCall<F, Args...>::entry,
-                                                &RemoteCall<F, Args...>::run, &typeid(F)};
+constinit const RemoteEntry RemoteCall<F, Args...>::entry{&RemoteCall<F, Args...>::run, typeid(F)};
 
 /// The results of several calls: a value, or nothing for each that threw, whose exceptions follow
 /// in order, as bytes of dump_exception.
@@ -213,18 +136,11 @@ class RemoteChunk {
   using Value = std::conditional_t<std::is_void_v<Result>, None, Result>;
   static const RemoteEntry entry;
 
-  static std::string dump(const F& f, const Calls& calls) {
-    const std::size_t size = RemoteCallable<F>::size(f) + serialization::serialized_size(calls);
-    std::string bytes(size, '\0');
-    serialization::Writer out{bytes.data(), size};
-    RemoteCallable<F>::write(out, f);
-    out.write(calls);
-    return bytes;
-  }
+  static std::string dump(const F& f, const Calls& calls) { return dump_call(f, calls); }
 
  private:
   static void run(serialization::Reader& in, ResultSink& out) {
-    const F f = RemoteCallable<F>::read(in);
+    const F f = CrossingCallable<F>::read(in);
     auto calls = in.read<Calls>();
     in.expect_end();
     ChunkResult<Value> result;
@@ -247,8 +163,7 @@ class RemoteChunk {
 };
 
 template <class F, class... Args>
-const RemoteEntry RemoteChunk<F, Args...>::entry{RemoteEntry::expected_magic,
-                                                 &RemoteChunk<F, Args...>::entry,
-                                                 &RemoteChunk<F, Args...>::run, &typeid(F)};
+constinit const RemoteEntry RemoteChunk<F, Args...>::entry{&RemoteChunk<F, Args...>::run,
+                                                           typeid(F)};
 
 }  // namespace brood::futures

@@ -86,13 +86,13 @@ enum class Outcome : std::uint32_t { value, exception };
 
 struct alignas(64) Slot {
   std::atomic<std::uint64_t> word;
-  const RemoteEntry* entry;
+  posix::CodePlace entry;
   Place args;
   Place result;
   Outcome outcome;
   std::atomic<std::int64_t> started;  // nanoseconds of CLOCK_MONOTONIC; 0: not yet
   std::int64_t limit;                 // how many more it may run; no_limit: as long as it likes
-  char small[184];                    // arguments; once they are read, the result
+  char small[176];                    // arguments; once they are read, the result
   static constexpr std::int64_t no_limit = INT64_MAX;
 
   /// The moment when a task that started then has to end.
@@ -452,16 +452,17 @@ class TaskWorker {
     slot.outcome = Outcome::value;
     std::exception_ptr error;
     try {
-      if (slot.entry != known_ && !RemoteEntry::valid(slot.entry))
+      if (slot.entry != place_ || known_ == nullptr) known_ = RemoteEntry::at(slot.entry);
+      place_ = slot.entry;
+      if (known_ == nullptr)
         throw std::invalid_argument{
             "call a function in a worker process: it lies in a library that was loaded after the "
             "pool was made"};
-      known_ = slot.entry;
       const std::string_view args{
           slot.args.unit == Place::in_slot ? slot.small : table_.bytes(slot.args.unit),
           static_cast<std::size_t>(slot.args.size)};
       serialization::Reader in{args};
-      slot.entry->run(in, sink);
+      known_->function()(in, sink);
     } catch (...) {
       error = std::current_exception();
     }
@@ -505,7 +506,8 @@ class TaskWorker {
 
   TaskTable& table_;
   const std::uint32_t worker_;
-  const RemoteEntry* known_ = nullptr;  // the last one that was found valid
+  const RemoteEntry* known_ = nullptr;  // the last one, which lies at
+  posix::CodePlace place_ = {};
 };
 
 }  // namespace brood::futures
