@@ -131,30 +131,40 @@ class TaskTable {
   };
 
   explicit TaskTable(std::uint32_t workers) : workers_{workers} {
-    const std::size_t fixed =
-        sizeof(Shared) + slots * sizeof(Slot) + workers * sizeof(WorkerCell) + 64 * 4;
     for (units_ = 1u << 18;; units_ /= 8) {  // 16 GiB of address space, or what is to be had
       try {
-        const std::size_t owners = units_ * sizeof(std::uint16_t);
-        base_ = (fixed + owners + unit_size - 1) / unit_size * unit_size;
-        file_ = posix::make_memory_file("brood-tasks", base_ + units_ * unit_size);
-        mapping_ = posix::Mapping{file_.get(), base_ + units_ * unit_size};
+        file_ = posix::make_memory_file("brood-tasks", size());
+        mapping_ = posix::Mapping{file_.get(), size()};
         break;
       } catch (const os::OSError&) {
         if (units_ < 1024) throw;
       }
     }
-    if (const int error = posix::reserve_memory(file_.get(), 0, base_))
+    if (const int error = posix::reserve_memory(file_.get(), 0, base()))
       posix::throw_os_error(error, "reserve memory for a process pool");
-    std::byte* at = mapping_.data();
-    shared_ = new (at) Shared{};
+    lay_out();
+    new (shared_) Shared{};
     shared_->cursor.store(1, std::memory_order_relaxed);  // 0 is in no entry of a fresh ring
-    at += (sizeof(Shared) + 63) / 64 * 64;
-    slots_ = reinterpret_cast<Slot*>(at);
-    at += slots * sizeof(Slot);
-    cells_ = reinterpret_cast<WorkerCell*>(at);
-    at += workers * sizeof(WorkerCell);
-    owners_ = reinterpret_cast<std::atomic<std::uint16_t>*>(at);
+  }
+
+  /// What another process needs to have the same table: these and the two descriptors.
+  struct Extent {
+    std::uint32_t workers, units;
+  };
+  Extent extent() const noexcept { return {workers_, units_}; }
+  int file() const noexcept { return file_.get(); }
+
+  /// The table that another process has made. Throws SerializationError when it is not what that
+  /// one has said, os::OSError.
+  TaskTable(Extent extent, posix::unique_fd file, posix::EventFd done_event)
+      : workers_{extent.workers},
+        units_{extent.units},
+        file_{std::move(file)},
+        done_event_{std::move(done_event)} {
+    if (workers_ > max_workers || posix::file_size(file_.get()) != size())
+      serialization::throw_error("the memory of a process pool has another size");
+    mapping_ = posix::Mapping{file_.get(), size()};
+    lay_out();
   }
 
   Shared& shared() const noexcept { return *shared_; }
@@ -166,7 +176,7 @@ class TaskTable {
   // Arena.
 
   char* bytes(std::uint32_t unit) const noexcept {
-    return reinterpret_cast<char*>(mapping_.data()) + base_ + std::size_t{unit} * unit_size;
+    return reinterpret_cast<char*>(mapping_.data()) + base() + std::size_t{unit} * unit_size;
   }
 
   /// Claims room for `size` bytes; empty when there is none. Throws os::OSError when the machine
@@ -180,8 +190,8 @@ class TaskTable {
     if (!first) return std::nullopt;
     shared_->lowest_unit.store(static_cast<std::uint32_t>(*first + count),
                                std::memory_order_relaxed);
-    const int error =
-        posix::reserve_memory(file_.get(), base_ + *first * unit_size, (size + 4095) / 4096 * 4096);
+    const int error = posix::reserve_memory(file_.get(), base() + *first * unit_size,
+                                            (size + 4095) / 4096 * 4096);
     if (error != 0) {
       free_units(*first, size);
       posix::throw_os_error(error, "reserve memory for a task's data");
@@ -193,7 +203,7 @@ class TaskTable {
     const std::size_t count = (size + unit_size - 1) / unit_size;
     // What is large, or lies far out, goes back to the machine; the rest stays warm.
     if (size >= large || first + count > warm_units)
-      posix::release_memory(file_.get(), base_ + first * unit_size, count * unit_size);
+      posix::release_memory(file_.get(), base() + first * unit_size, count * unit_size);
     for (std::size_t i = 0; i < count; ++i) owners_[first + i].store(0, std::memory_order_release);
     lower_hint(first);
   }
@@ -328,6 +338,25 @@ class TaskTable {
  private:
   static constexpr std::size_t large = std::size_t{1} << 20;
   static constexpr std::size_t warm_units = 256;  // 16 MiB
+  static constexpr std::size_t shared_size = (sizeof(Shared) + 63) / 64 * 64;
+
+  // Where the arena begins.
+  std::size_t base() const noexcept {
+    const std::size_t fixed = shared_size + slots * sizeof(Slot) + workers_ * sizeof(WorkerCell) +
+                              units_ * sizeof(std::uint16_t);
+    return (fixed + unit_size - 1) / unit_size * unit_size;
+  }
+  std::size_t size() const noexcept { return base() + units_ * unit_size; }
+  void lay_out() noexcept {
+    std::byte* at = mapping_.data();
+    shared_ = reinterpret_cast<Shared*>(at);
+    at += shared_size;
+    slots_ = reinterpret_cast<Slot*>(at);
+    at += slots * sizeof(Slot);
+    cells_ = reinterpret_cast<WorkerCell*>(at);
+    at += workers_ * sizeof(WorkerCell);
+    owners_ = reinterpret_cast<std::atomic<std::uint16_t>*>(at);
+  }
 
   std::optional<std::uint32_t> claim_run(std::size_t from, std::size_t count,
                                          std::uint16_t owner) noexcept {
@@ -384,7 +413,6 @@ class TaskTable {
 
   std::uint32_t workers_;
   std::uint32_t units_ = 0;
-  std::size_t base_ = 0;
   posix::unique_fd file_;
   posix::Mapping mapping_;
   Shared* shared_ = nullptr;

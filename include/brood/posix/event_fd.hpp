@@ -13,6 +13,8 @@ namespace brood::posix {
 class EventFd {
  public:
   EventFd() : fd_{check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "make an eventfd")} {}
+  /// That of another process.
+  explicit EventFd(unique_fd fd) noexcept : fd_{std::move(fd)} {}
 
   int get() const noexcept { return fd_.get(); }
 

@@ -31,6 +31,9 @@ class ForkServer {
   /// Forks the server from this process. It has a copy of `workers`, as of all else, and an empty
   /// standard input. Throws os::OSError.
   explicit ForkServer(ForkedWorkers& workers) : ForkServer{fork_server(workers)} {}
+  /// Takes charge of a process in which a ForkServerProcess has the other end of `socket`.
+  ForkServer(unique_fd socket, Ref<SharedChild> process) noexcept
+      : socket_{std::move(socket)}, process_{std::move(process)} {}
 
   ForkServer(const ForkServer&) = delete;
   ForkServer& operator=(const ForkServer&) = delete;
@@ -54,7 +57,7 @@ class ForkServer {
   /// Polls readable when a ForkReport is there.
   int fileno() const noexcept { return socket_.get(); }
   /// Polls readable when the server is gone; -1 where the system has no pidfds.
-  int sentinel() const noexcept { return child_.pidfd(); }
+  int sentinel() const noexcept { return process_->pidfd(); }
 
   /// Whether the next report is there; `gone` is set when none will ever come again.
   bool receive(ForkReport& report, bool& gone) {
@@ -72,18 +75,17 @@ class ForkServer {
   /// Ends the server, which kills the workers that are left, and waits for it.
   void stop() noexcept { end(ForkOrder::Kind::quit); }
 
-  pid_t pid() const noexcept { return child_.pid(); }
+  pid_t pid() const noexcept { return process_->pid(); }
 
  private:
-  struct Launched {
+  struct Forked {
     unique_fd socket;
-    pid_t pid;
-    unique_fd pidfd;
+    Ref<SharedChild> process;
   };
-  explicit ForkServer(Launched server)
-      : socket_{std::move(server.socket)}, child_{server.pid, std::move(server.pidfd)} {}
+  explicit ForkServer(Forked server) noexcept
+      : ForkServer{std::move(server.socket), std::move(server.process)} {}
 
-  static Launched fork_server(ForkedWorkers& workers) {
+  static Forked fork_server(ForkedWorkers& workers) {
     int ends[2];
     check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
     unique_fd socket{ends[0]};
@@ -107,11 +109,11 @@ class ForkServer {
       }
     }
     try {
-      Launched server_process{std::move(socket), pid, open_pidfd(pid)};
+      Forked result{std::move(socket), make_ref<SharedChild>(pid, open_pidfd(pid))};
       // A byte, not the end of file: a child that another thread forks meanwhile holds the gate
       // too.
       if (gate.write) write_some(gate.write.get(), "", 1);
-      return server_process;
+      return result;
     } catch (...) {
       kill_and_reap(pid);
       throw;
@@ -128,14 +130,14 @@ class ForkServer {
     stopped_ = true;
     send({how, 0, 0});
     try {
-      child_.wait(Deadline{forever});
+      process_->wait(Deadline{forever});
     } catch (const std::exception&) {  // it has ended; an ignored SIGCHLD took the code
     }
   }
 
   const pid_t owner_ = this_pid();
   unique_fd socket_;
-  Child child_;
+  Ref<SharedChild> process_;
   bool stopped_ = false;
 };
 

@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <cstddef>
 #include <utility>
@@ -52,6 +53,13 @@ inline void set_file_size(int fd, std::size_t size) {
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)
     throw_os_error(EFBIG, "give shared memory its size");
   check(::ftruncate(fd, static_cast<off_t>(size)), "give shared memory its size");
+}
+
+/// How large the file of shared memory is. Throws os::OSError.
+inline std::size_t file_size(int fd) {
+  struct stat file {};
+  check(::fstat(fd, &file), "look at shared memory");
+  return static_cast<std::size_t>(file.st_size);
 }
 
 /// Memory without a name in any file system, of `size` bytes of which none is taken yet. Throws
