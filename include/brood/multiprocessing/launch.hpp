@@ -1,35 +1,63 @@
 // SPDX-License-Identifier: MIT
 // Runs a function of this program in a new process that is no copy of this one: it gets what it
 // needs as bytes and descriptors. Process and the pools' servers are started by this.
+//
+// Both methods do the same by a channel, a pair of sockets. This process puts one parcel into its
+// end: what the new process is told of itself (preparation.hpp), the place of the function, the
+// bytes, the descriptors. The new one takes it out of the other end and runs.
+//
+// The new process   | who moves it on          | if the other one dies there
+// ------------------+--------------------------+---------------------------------------------------
+// is made           | the kernel; the server   | it finds its channel at the end, and ends with
+//                   |                          | code 1, silently
+// is told           | this process             | as above; or it has died: its exit code tells
+// runs              | its function             | it runs on
 #pragma once
 
+#include <fcntl.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
 #include <string_view>
 
+#include "../crossing.hpp"
 #include "../posix/child.hpp"
 #include "../posix/list.hpp"
+#include "../posix/load_module.hpp"
+#include "../posix/mapping.hpp"
+#include "../posix/parcel.hpp"
+#include "../posix/spawn_self.hpp"
+#include "forkserver.hpp"
+#include "launch_entry.hpp"
+#include "preparation.hpp"
+#include "process_state.hpp"
+#include "reduction.hpp"
 #include "start_method.hpp"
-
-namespace brood {
-template <class Run>
-struct CallEntry;
-namespace serialization {
-class Reader;
-}
-}  // namespace brood
 
 namespace brood::multiprocessing {
 
-class Reduction;
+/// To be called as the first thing in main() of a program that starts processes by forkserver or
+/// spawn. In a process that spawn has started it takes over and never returns: the function runs,
+/// and std::exit() ends it. In the program itself it forks the fork server, which sees what static
+/// objects have made and no more; from then on the program has this child, which ends with it.
+/// Called again, or in a child, it does nothing.
+///
+/// What main() does before it runs in each spawned process too. Threads of static objects should
+/// not hold locks at that moment: the fork server is a copy of the thread that calls.
+///
+/// Throws os::OSError. Python counterpart: multiprocessing.freeze_support, there for Windows alone.
+void freeze_support();
 
-/// What such a process begins with: a constant of the program. Its Reader has a Reduction as
-/// context().
-using LaunchEntry = CallEntry<void(serialization::Reader&)>;
-
-/// What the new process is told of itself.
+/// What a launched process is told of itself.
 struct LaunchedAs {
   std::string_view name = {};  // of its current_process()
   bool daemon = false;
   const posix::List<unsigned>* identity = nullptr;  // see ProcessState; null: none
+  const void* code = nullptr;  // what must be loaded there besides the entry; null: nothing
 };
 
 /// Starts a process by `method`, forkserver or spawn, which calls `entry` with `bytes`, and ends
@@ -44,5 +72,228 @@ struct LaunchedAs {
 posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEntry& entry,
                                       std::string_view bytes, Reduction& descriptors,
                                       const LaunchedAs& as);
+
+// ---------------------------------------------------------------------------------------------
+
+namespace launching {
+
+/// Bytes that are longer go in a file in memory, so that what goes through the channel always finds
+/// room there: nobody waits for a process that does not read.
+inline constexpr std::size_t most_in_channel = 32 * 1024;
+
+enum class End { by_std_exit, as_forked_child };
+
+/// The descriptors that go along on the launch's own behalf, for as long as it takes.
+struct Luggage {
+  posix::unique_fd directory;
+  posix::unique_fd spool;
+};
+
+inline posix::unique_fd spool_bytes(std::string_view bytes) {
+  posix::unique_fd file = posix::make_memory_file("brood-arguments", bytes.size());
+  for (std::size_t done = 0; done != bytes.size();) {
+    const ssize_t length =
+        posix::write_some(file.get(), bytes.data() + done, bytes.size() - done);
+    if (length < 0) posix::throw_errno("store the arguments of a process");
+    done += static_cast<std::size_t>(length);
+  }
+  return file;
+}
+
+inline std::string read_spool(int file) {
+  std::string bytes;
+  struct stat status {};
+  posix::check(::fstat(file, &status), "look at the arguments of a process");
+  bytes.resize(static_cast<std::size_t>(status.st_size));
+  for (std::size_t done = 0; done != bytes.size();) {
+    const ssize_t length = posix::retry_on_eintr([&] {
+      return ::pread(file, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
+    });
+    if (length < 0) posix::throw_errno("read the arguments of a process");
+    if (length == 0) serialization::throw_error("truncated input");
+    done += static_cast<std::size_t>(length);
+  }
+  return bytes;
+}
+
+inline void copy_command(char (&command)[16]) {
+  const posix::unique_fd file{::open("/proc/self/comm", O_RDONLY | O_CLOEXEC)};
+  const ssize_t length = file ? posix::read_some(file.get(), command, sizeof command - 1) : 0;
+  if (length > 0 && command[length - 1] == '\n') command[length - 1] = '\0';
+}
+
+/// The file of the library that `address` lies in; empty for the program itself, which is there.
+inline std::string library_path(std::uint64_t module, const void* address) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): where the kernel has begun with the program
+  static const std::uint64_t program =
+      posix::place_of(reinterpret_cast<const void*>(::getauxval(AT_ENTRY))).module;
+  return module == program || address == nullptr ? std::string{} : posix::module_path(address);
+}
+
+/// The parcel's bytes.
+inline std::string prepare(StartMethod method, const LaunchEntry& entry, std::string_view bytes,
+                           Reduction& descriptors, const LaunchedAs& as, Luggage& luggage) {
+  Processes& here = Processes::here();
+  const std::string parent_name = here.self()->name();
+  PreparationRecord record;
+  record.entry = entry.place();
+  if (as.code != nullptr) record.code_module = posix::place_of(as.code).module;
+  const std::string entry_path = library_path(record.entry.module, &entry);
+  const std::string code_path = library_path(record.code_module, as.code);
+  record.parent = here.identity().word();
+  record.start_method = static_cast<std::uint32_t>(get_start_method());
+  record.is_daemon = as.daemon ? 1 : 0;
+  record.orders = record.directory = record.spool = Reduction::no_descriptor;
+  if (method == StartMethod::spawn) {
+    copy_command(record.command);
+    const int orders = ForkServer::here().orders();
+    if (orders >= 0) {
+      record.orders = descriptors.add(orders);
+      record.server = ForkServer::here().identity().word();
+    }
+  } else {
+    luggage.directory = posix::unique_fd{
+        posix::check(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open the working directory")};
+    record.directory = descriptors.add(luggage.directory.get());
+  }
+  if (bytes.size() > most_in_channel) {
+    luggage.spool = spool_bytes(bytes);
+    record.spool = descriptors.add(luggage.spool.get());
+  }
+  const std::size_t generations = as.identity == nullptr ? 0 : as.identity->size();
+  record.identity = static_cast<std::uint32_t>(generations * sizeof(unsigned));
+  record.name = static_cast<std::uint32_t>(as.name.size());
+  record.parent_name = static_cast<std::uint32_t>(parent_name.size());
+  record.entry_path = static_cast<std::uint32_t>(entry_path.size());
+  record.code_path = static_cast<std::uint32_t>(code_path.size());
+
+  std::string message{reinterpret_cast<const char*>(&record), sizeof record};
+  if (generations != 0)
+    message.append(reinterpret_cast<const char*>(as.identity->begin()), record.identity);
+  message.append(as.name);
+  message.append(parent_name);
+  message.append(entry_path);
+  message.append(code_path);
+  if (record.spool == Reduction::no_descriptor) message.append(bytes);
+  return message;
+}
+
+/// In the new process: everything up to the end of its function.
+inline void run(posix::Parcel& parcel, End end) {
+  PreparationTexts texts{parcel.bytes};
+  const PreparationRecord& record = texts.record;
+  Reduction descriptors{std::move(parcel.descriptors)};
+  const std::string_view numbers = texts.take(record.identity);
+  posix::List<unsigned> identity{numbers.size() / sizeof(unsigned)};
+  if (!identity.empty())
+    std::memcpy(identity.data(), numbers.data(), identity.size() * sizeof(unsigned));
+  std::string name{texts.take(record.name)};
+  const std::string parent_name{texts.take(record.parent_name)};
+  const posix::ProcessIdentity parent{record.parent};
+  Processes::here().become(posix::make_ref<ProcessState>(std::move(name), record.is_daemon != 0,
+                                                         std::move(identity), parent.pid()),
+                           parent, parent_name);
+  if (record.start_method > static_cast<std::uint32_t>(StartMethod::spawn))
+    serialization::throw_error("this names no start method");
+  set_start_method(static_cast<StartMethod>(record.start_method), true);
+  if (end == End::by_std_exit) {
+    ForkServer::here().note_support();
+    if (record.command[0] != '\0') ::prctl(PR_SET_NAME, record.command);
+    if (record.orders != Reduction::no_descriptor)
+      ForkServer::here().join(descriptors.take(record.orders, S_IFSOCK),
+                              posix::ProcessIdentity{record.server});
+  }
+  if (record.directory != Reduction::no_descriptor) {
+    const auto directory = descriptors.take(record.directory, S_IFDIR);
+    posix::check(::fchdir(directory.get()), "change to the parent's directory");
+  }
+  const std::string entry_path{texts.take(record.entry_path)};
+  const std::string code_path{texts.take(record.code_path)};
+  posix::load_module(record.entry.module, entry_path);
+  if (record.code_module != 0) posix::load_module(record.code_module, code_path);
+  const LaunchEntry* const entry = LaunchEntry::at(record.entry);
+  if (entry == nullptr) serialization::throw_error("this is the place of no function");
+  std::string spool;
+  if (record.spool != Reduction::no_descriptor)
+    spool = read_spool(descriptors.take(record.spool, S_IFREG).get());
+  serialization::Reader reader{
+      record.spool == Reduction::no_descriptor ? texts.rest() : std::string_view{spool},
+      &descriptors};
+  entry->function()(reader);
+}
+
+[[noreturn]] inline void end_process(int code, End end) {
+  if (end == End::by_std_exit) std::exit(code);
+  posix::end_forked_child(code);
+}
+
+/// The life of the new process.
+[[noreturn]] inline void live(posix::unique_fd channel, End end) {
+  int code = 1;
+  try {
+    posix::Parcel parcel;
+    const bool was_told = posix::receive_parcel(channel.get(), parcel);
+    channel.reset();
+    if (was_told) {
+      launching::run(parcel, end);
+      code = 0;
+    }
+  } catch (...) {
+    posix::flush_output();
+    std::fprintf(stderr, "Process %s:\n%s\n", Processes::here().self()->name().c_str(),
+                 posix::describe(std::current_exception()).c_str());
+  }
+  end_process(code, end);
+}
+
+}  // namespace launching
+
+inline void freeze_support() {
+  if (posix::unique_fd channel = posix::take_spawned_channel())
+    launching::live(std::move(channel), launching::End::by_std_exit);
+  ForkServer& server = ForkServer::here();
+  if (server.is_supported() || Processes::here().parent()) return;
+  server.note_support();  // so that what it forks knows it too
+  server.start([](posix::unique_fd channel) {
+    launching::live(std::move(channel), launching::End::as_forked_child);
+  });
+}
+
+inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEntry& entry,
+                                             std::string_view bytes, Reduction& descriptors,
+                                             const LaunchedAs& as) {
+  ForkServer& server = ForkServer::here();
+  if (!server.is_supported())
+    throw std::runtime_error{
+        "start a process by forkserver or spawn: the program has not called "
+        "brood::multiprocessing::freeze_support(), which has to be the first thing in main()"};
+  launching::Luggage luggage;
+  const std::string message =
+      launching::prepare(method, entry, bytes, descriptors, as, luggage);
+  posix::unique_fd mine, its;
+  posix::make_stream_sockets(mine, its);
+  posix::Ref<posix::SharedChild> child;
+  if (method == StartMethod::forkserver) {
+    child = server.fork_process(its.get());
+  } else {
+    posix::Spawned spawned = posix::spawn_self(its.get());
+    try {
+      child = posix::make_ref<posix::SharedChild>(spawned.pid, std::move(spawned.pidfd));
+    } catch (...) {
+      posix::kill_and_reap(spawned.pid);
+      throw;
+    }
+  }
+  its.reset();
+  try {
+    posix::send_parcel(mine.get(), message, descriptors.descriptors());
+  } catch (const os::BrokenPipeError&) {  // it has ended: its exit code will tell
+  } catch (...) {
+    child->send_signal(SIGKILL);
+    child->wait(posix::Deadline{forever});
+    throw;
+  }
+  return child;
+}
 
 }  // namespace brood::multiprocessing

@@ -13,31 +13,27 @@
 // ended                      | close()                          | exitcode
 // closed                     | nobody                           | most members throw
 //
-// The child is the program as it was at start(), by fork(): memory is copied on write, descriptors
-// are shared, and of the threads only the calling one goes on. A lock that another thread held at
-// that moment stays locked in the child; brood's own state is safe there.
+// By StartMethod::fork, the default, the child is the program as it was at start(): memory is copied
+// on write, descriptors are shared, and of the threads only the calling one goes on. A lock that
+// another thread held at that moment stays locked in the child; brood's own state is safe there.
+//
+// By forkserver and spawn it gets target and arguments as bytes, queues, locks, connections and the
+// like too, and nothing else of this process: see StartMethod and freeze_support().
 #pragma once
 
-#include <cstdio>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "../function.hpp"
 #include "../identity.hpp"
-#include "../posix/child.hpp"
 #include "../posix/fork.hpp"
-#include "../posix/immortal.hpp"
-#include "../posix/list.hpp"
 #include "../posix/pipe.hpp"
-#include "../posix/process_identity.hpp"
-#include "../posix/type_name.hpp"
-#include "../sync/fork_hook.hpp"
-#include "../timeout.hpp"
+#include "launch.hpp"
+#include "process_state.hpp"
+#include "process_target.hpp"
 #include "start_method.hpp"
 
 namespace brood::multiprocessing {
@@ -49,7 +45,7 @@ struct ProcessOptions {
   /// A daemon is terminated when its parent ends normally, and can't have children of its own.
   /// Unset: as the process that makes it.
   std::optional<bool> daemon = {};
-  /// Throws std::invalid_argument in start() when the method is not in get_all_start_methods().
+  /// Unset: get_start_method() at the start.
   std::optional<StartMethod> start_method = {};
 };
 
@@ -78,16 +74,8 @@ class Process {
   requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
   explicit Process(ProcessOptions options, F&& target, Args&&... args)
       : state_{make(std::move(options),
-                    [call = std::tuple<std::decay_t<F>, std::decay_t<Args>...>{
-                         std::forward<F>(target), std::forward<Args>(args)...}]() mutable {
-                      std::apply(
-                          [](auto&& f, auto&&... rest) {
-                            // A tuple of the arguments alone lets std::apply call member pointers
-                            // too.
-                            std::apply(std::move(f), std::forward_as_tuple(std::move(rest)...));
-                          },
-                          std::move(call));
-                    })} {}
+                    posix::make_ref<CallTarget<std::decay_t<F>, std::decay_t<Args>...>>(
+                        std::forward<F>(target), std::forward<Args>(args)...))} {}
 
   // Copied even when moved from, so that a handle always names a process.
   Process(const Process&) noexcept = default;
@@ -140,9 +128,8 @@ class Process {
   const void* identity() const noexcept { return state_.get(); }
 
  private:
-  friend class ProcessState;
-  friend class Processes;
-  static posix::Ref<ProcessState> make(ProcessOptions options, Function<void()> target);
+  friend class ProcessHandles;
+  static posix::Ref<ProcessState> make(ProcessOptions options, posix::Ref<ProcessTarget> target);
   explicit Process(posix::Ref<ProcessState> state) noexcept : state_{std::move(state)} {}
 
   posix::Ref<ProcessState> state_;
@@ -161,278 +148,7 @@ Result parent_process();
 
 // ---------------------------------------------------------------------------------------------
 
-/// What a process is to the one that looks at it.
-enum class Kinship { child, self, parent };
-
-/// Guards what may change in every ProcessState: one lock for all, so that a fork can hold it, and
-/// no child meets it in the hands of a thread that it has not got.
-class ProcessStateLock {
- public:
-  static posix::Mutex& mutex() { return posix::immortal<ProcessStateLock>().mutex_; }
-
-  void before_fork() noexcept { mutex_.lock(); }
-  void after_fork(bool) noexcept { mutex_.unlock(); }
-
- private:
-  template <class T>
-  friend T& posix::immortal();
-  ProcessStateLock() = default;
-
-  posix::Mutex mutex_;
-  sync::ForkHook fork_hook_{*this};
-};
-
-class ProcessState final : public posix::RefCounted {
- public:
-  ProcessState(ProcessOptions options, Function<void()> target, posix::List<unsigned> ancestry,
-               pid_t made_by)
-      : creator{made_by},
-        identity{std::move(ancestry)},
-        start_method{options.start_method.value_or(StartMethod::fork)},
-        name_{std::move(options.name)},
-        daemon_{options.daemon.value_or(false)},
-        target_{std::move(target)} {}
-
-  const pid_t creator;             // who may start and join it
-  posix::List<unsigned> identity;  // {1, 2}: second child of the first child of the program
-  const StartMethod start_method;
-
-  std::string name() const {
-    const posix::Locked lock{ProcessStateLock::mutex()};
-    return name_;
-  }
-  void set_name(std::string name) {
-    const posix::Locked lock{ProcessStateLock::mutex()};
-    name_ = std::move(name);
-  }
-  bool daemon() const {
-    const posix::Locked lock{ProcessStateLock::mutex()};
-    return daemon_;
-  }
-  void take_number(unsigned number) {
-    const posix::Locked lock{ProcessStateLock::mutex()};
-    identity.back() = number;
-    name_ += std::to_string(number);
-  }
-  void set_daemon(bool daemon) {
-    const posix::Locked lock{ProcessStateLock::mutex()};
-    if (started_) throw std::logic_error{"set daemon of process " + name_ + ": already started"};
-    daemon_ = daemon;
-  }
-  void start(const posix::Ref<ProcessState>& self);
-  void close();
-
-  /// 0 before the start.
-  pid_t pid() const {
-    const posix::Locked lock{ProcessStateLock::mutex()};
-    check_open("ask for the pid of");
-    return child_ ? child_->pid() : 0;
-  }
-  /// The started child, for those who may ask about it; null before the start.
-  posix::Ref<posix::SharedChild> child(const char* attempt) const {
-    const posix::Locked lock{ProcessStateLock::mutex()};
-    check_open(attempt);
-    if (creator != posix::this_pid())
-      throw std::logic_error{std::string{attempt} + " process " + name_ +
-                             ": not a child of this process"};
-    return child_;
-  }
-  posix::Ref<posix::SharedChild> started_child(const char* attempt) const {
-    auto result = child(attempt);
-    if (!result)
-      throw std::logic_error{std::string{attempt} + " process " + name() + ": not started yet"};
-    return result;
-  }
-  void send_signal(int signal, const char* attempt) const {
-    started_child(attempt)->send_signal(signal);
-  }
-  Kinship kinship() const;
-
- private:
-  void fork_child(const posix::Ref<ProcessState>& self);
-  [[noreturn]] void run_as_child(const posix::Ref<ProcessState>& self,
-                                 posix::ProcessIdentity parent, const std::string& parent_name);
-
-  void check_open(const char* attempt) const {
-    if (closed_)
-      throw std::logic_error{std::string{attempt} + " process " + name_ + ": it was closed"};
-  }
-
-  // All under ProcessStateLock.
-  std::string name_;
-  bool daemon_;
-  bool started_ = false;
-  bool closed_ = false;
-  Function<void()> target_;
-  posix::Ref<posix::SharedChild> child_;
-};
-
-/// What this process knows of its Process relatives. One a process; never destroyed, since children
-/// are joined after static objects begin to go.
-class Processes {
- public:
-  static Processes& here() { return posix::immortal<Processes>(); }
-
-  static Process handle(posix::Ref<ProcessState> state) { return Process{std::move(state)}; }
-
-  posix::Ref<ProcessState> self() {
-    const posix::Locked lock{mutex_};
-    return self_;
-  }
-  posix::Ref<ProcessState> parent() {
-    const posix::Locked lock{mutex_};
-    return parent_;
-  }
-
-  posix::List<unsigned> next_identity() {
-    const posix::Locked lock{mutex_};
-    auto identity = self_->identity.copy();
-    identity.push_back(++last_child_);
-    return identity;
-  }
-
-  void add(const posix::Ref<ProcessState>& process) {
-    posix::on_end(posix::EndStage::processes, &end_children);
-    const posix::Locked lock{mutex_};
-    children_.push_back(process);
-  }
-  void remove(const ProcessState& process) {
-    const posix::Locked lock{mutex_};
-    for (auto& child : children_) {
-      if (child.get() != &process) continue;
-      children_.erase_unordered(&child);
-      return;
-    }
-  }
-
-  /// Reaps the ended children and gives the others.
-  posix::List<posix::Ref<ProcessState>> alive() {
-    posix::List<posix::Ref<ProcessState>> result;
-    for (auto& process : children()) {
-      if (ended(*process))
-        remove(*process);
-      else
-        result.push_back(std::move(process));
-    }
-    return result;
-  }
-
-  /// In a child that start() has forked.
-  void become(const posix::Ref<ProcessState>& self, posix::ProcessIdentity parent,
-              const std::string& parent_name) {
-    auto parent_state =
-        posix::make_ref<ProcessState>(ProcessOptions{.name = parent_name}, Function<void()>{},
-                                      posix::List<unsigned>{}, parent.pid());
-    const posix::Locked lock{mutex_};
-    self_ = self;
-    parent_ = std::move(parent_state);
-    parent_identity_ = parent;
-    last_child_ = 0;
-  }
-
-  /// Of a process that has become one of several alike, all but for the number at the end of its
-  /// name.
-  void become_number(unsigned number) {
-    self()->take_number(number);  // whose lock comes before the one here, as at a fork
-  }
-
-  /// This process's name for its children. Read from /proc once.
-  posix::ProcessIdentity identity() {
-    const posix::Locked lock{mutex_};
-    if (identity_.pid() != posix::this_pid())
-      identity_ = posix::ProcessIdentity::of(posix::this_pid());
-    return identity_;
-  }
-  posix::ProcessIdentity parent_identity() {
-    const posix::Locked lock{mutex_};
-    return parent_identity_;
-  }
-
-  // For sync::ForkHook: in a forked child, the parent's children are nobody's.
-  void before_fork() noexcept { mutex_.lock(); }
-  void after_fork(bool in_child) noexcept {
-    if (in_child) children_.clear();
-    mutex_.unlock();
-  }
-
- private:
-  template <class T>
-  friend T& posix::immortal();
-  Processes()
-      : self_{posix::make_ref<ProcessState>(ProcessOptions{.name = "MainProcess"},
-                                            Function<void()>{}, posix::List<unsigned>{},
-                                            ::getppid())} {
-    ProcessStateLock::mutex();  // made now, while no other thread is making it
-  }
-
-  posix::List<posix::Ref<ProcessState>> children() {
-    const posix::Locked lock{mutex_};
-    return children_.copy();
-  }
-
-  static bool ended(const ProcessState& process) {
-    try {
-      const auto child = process.child("look at");
-      return !child || child->poll().has_value();
-    } catch (const std::exception&) {  // closed meanwhile, or its exit code is lost
-      return true;
-    }
-  }
-
-  // A normal end of the program (Python's _exit_function).
-  static void end_children() noexcept {
-    constexpr std::chrono::nanoseconds grace{5'000'000'000};
-    posix::List<posix::Ref<posix::SharedChild>> daemons;
-    posix::List<posix::Ref<posix::SharedChild>> others;
-    at_exit([&] {
-      for (const auto& process : here().alive())
-        at_exit([&] {
-          (process->daemon() ? daemons : others).push_back(process->started_child("join"));
-        });
-    });
-    for (const auto& child : daemons) at_exit([&] { child->send_signal(SIGTERM); });
-    for (const auto& child : others) at_exit([&] { child->wait(posix::Deadline{forever}); });
-    const posix::Deadline deadline{grace};
-    for (const auto& child : daemons)
-      at_exit([&] {
-        if (child->wait(deadline)) return;
-        child->send_signal(SIGKILL);
-        child->wait(posix::Deadline{forever});
-      });
-  }
-  // Trouble with one child must not keep the others from being waited for.
-  template <class F>
-  static void at_exit(F f) noexcept {
-    try {
-      f();
-    } catch (const os::ChildProcessError&) {  // it has ended, and its exit code is lost: no matter
-    } catch (const std::exception& error) {
-      std::fprintf(stderr, "brood: waiting for child processes at exit: %s\n", error.what());
-    }
-  }
-
-  posix::Mutex mutex_;  // guards all below
-  posix::Ref<ProcessState> self_;
-  posix::Ref<ProcessState> parent_;
-  posix::ProcessIdentity parent_identity_;
-  posix::ProcessIdentity identity_;
-  posix::List<posix::Ref<ProcessState>> children_;
-  unsigned last_child_ = 0;
-  sync::ForkHook fork_hook_{*this};
-};
-
-inline Kinship ProcessState::kinship() const {
-  Processes& here = Processes::here();
-  if (here.self().get() == this) return Kinship::self;
-  if (here.parent().get() == this) return Kinship::parent;
-  return Kinship::child;
-}
-
 inline void ProcessState::start(const posix::Ref<ProcessState>& self) {
-  if (start_method != StartMethod::fork)
-    throw std::invalid_argument{"start process " + name() +
-                                ": the start methods forkserver and spawn are not available; use "
-                                "StartMethod::fork"};
   Processes& here = Processes::here();
   const auto parent = here.self();
   here.alive();  // reaps, as Python does at each start
@@ -447,14 +163,18 @@ inline void ProcessState::start(const posix::Ref<ProcessState>& self) {
     started_ = true;
   }
   try {
-    fork_child(self);
+    const StartMethod method = start_method_ ? *start_method_ : get_start_method();
+    if (method == StartMethod::fork)
+      fork_child(self);
+    else
+      launch_child(self, method);
   } catch (...) {
     const posix::Locked lock{ProcessStateLock::mutex()};
     started_ = false;
     child_ = nullptr;
     throw;
   }
-  Function<void()> dropped;  // the user's destructors run outside the lock
+  posix::Ref<ProcessTarget> dropped;  // the user's destructors run outside the lock
   const posix::Locked lock{ProcessStateLock::mutex()};
   std::swap(dropped, target_);
 }
@@ -488,6 +208,29 @@ inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
   posix::write_some(gate.write.get(), &go, 1);
 }
 
+inline void ProcessState::launch_child(const posix::Ref<ProcessState>& self, StartMethod method) {
+  const LaunchEntry* const entry = target_->entry();
+  if (entry == nullptr) throw_cannot_cross(name(), method, *target_);
+  Reduction descriptors;
+  const std::string bytes = target_->dump(descriptors);
+  posix::flush_output();  // as at a fork, so that what was printed before stands before
+  const std::string child_name = name();
+  auto child = launch(method, *entry, bytes, descriptors,
+                      {.name = child_name,
+                       .daemon = daemon(),
+                       .identity = &identity,
+                       .code = target_->code()});
+  try {
+    Processes::here().add(self);
+  } catch (...) {
+    child->send_signal(SIGKILL);
+    child->wait(posix::Deadline{forever});
+    throw;
+  }
+  const posix::Locked lock{ProcessStateLock::mutex()};
+  child_ = std::move(child);
+}
+
 inline void ProcessState::run_as_child(const posix::Ref<ProcessState>& self,
                                        posix::ProcessIdentity parent,
                                        const std::string& parent_name) {
@@ -497,9 +240,9 @@ inline void ProcessState::run_as_child(const posix::Ref<ProcessState>& self,
   int code = 0;
   try {
     // Destroyed at the end of the call, as a thread's is: a captured file is written then.
-    Function<void()> target;
+    posix::Ref<ProcessTarget> target;
     std::swap(target, target_);
-    target();
+    target->run();
   } catch (...) {
     posix::flush_output();
     std::fprintf(stderr, "Process %s:\n%s\n", name().c_str(),
@@ -523,7 +266,8 @@ inline void ProcessState::close() {
   child_ = nullptr;
 }
 
-inline posix::Ref<ProcessState> Process::make(ProcessOptions options, Function<void()> target) {
+inline posix::Ref<ProcessState> Process::make(ProcessOptions options,
+                                              posix::Ref<ProcessTarget> target) {
   Processes& here = Processes::here();
   auto identity = here.next_identity();
   if (options.name.empty()) {
@@ -533,9 +277,11 @@ inline posix::Ref<ProcessState> Process::make(ProcessOptions options, Function<v
       options.name += std::to_string(identity[i]);
     }
   }
-  if (!options.daemon) options.daemon = here.self()->daemon();
-  return posix::make_ref<ProcessState>(std::move(options), std::move(target), std::move(identity),
-                                       posix::this_pid());
+  auto state = posix::make_ref<ProcessState>(std::move(options.name),
+                                             options.daemon.value_or(here.self()->daemon()),
+                                             std::move(identity), posix::this_pid());
+  state->set_target(std::move(target), options.start_method);
+  return state;
 }
 
 inline void Process::start() const { state_->start(state_); }
@@ -603,21 +349,26 @@ inline int Process::sentinel() const {
   return fd;
 }
 
+class ProcessHandles {
+ public:
+  static Process of(posix::Ref<ProcessState> state) { return Process{std::move(state)}; }
+};
+
 template <class Result>
 Result active_children() {
   Result result;
   for (auto& state : Processes::here().alive())
-    result.push_back(Processes::handle(std::move(state)));
+    result.push_back(ProcessHandles::of(std::move(state)));
   return result;
 }
 
-inline Process current_process() { return Processes::handle(Processes::here().self()); }
+inline Process current_process() { return ProcessHandles::of(Processes::here().self()); }
 
 template <class Result>
 Result parent_process() {
   auto parent = Processes::here().parent();
   if (!parent) return std::nullopt;
-  return Processes::handle(std::move(parent));
+  return ProcessHandles::of(std::move(parent));
 }
 
 }  // namespace brood::multiprocessing

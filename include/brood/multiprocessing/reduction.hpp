@@ -35,8 +35,7 @@ class Reduction final : public serialization::Context {
   /// To read by: with the descriptors that came, in their order.
   explicit Reduction(posix::List<posix::unique_fd> received) noexcept
       : received_{static_cast<posix::List<posix::unique_fd>&&>(received)} {}
-  /// Closes the descriptors that nothing has taken. What was read lives on with its handles alone.
-  ~Reduction();
+  ~Reduction() { finish(); }
   Reduction(const Reduction&) = delete;
   Reduction& operator=(const Reduction&) = delete;
 
@@ -67,6 +66,9 @@ class Reduction final : public serialization::Context {
   /// Throws SerializationError if it is one of another class.
   template <class Object, class Make>
   posix::Ref<Object> once(std::uint32_t number, std::uint64_t place, Make make);
+  /// When all is read: closes the descriptors that nothing has taken. What was read lives on with
+  /// its handles alone.
+  void finish() noexcept;
 
  private:
   // An object that must outlive this, or that was read already.
@@ -106,11 +108,13 @@ struct HandleSerializer {
 
 // ---------------------------------------------------------------------------------------------
 
-inline Reduction::~Reduction() {
+inline void Reduction::finish() noexcept {
   while (!known_.empty()) {
     known_.back().let_go(known_.back().object);
     known_.pop_back();
   }
+  first_known_.clear();
+  received_.clear();
 }
 
 inline Reduction& Reduction::of(const serialization::Archive& archive) {

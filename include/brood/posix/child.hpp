@@ -9,6 +9,15 @@
 // Nobody sleeps while holding the mutex: a waiter sleeps in poll() on the pidfd. A signal is sent
 // under the mutex and only in state running, when at worst a zombie still holds the pid, so it can
 // never reach a process that got the number later.
+//
+// A relayed child is not this process's own: its parent, a server, tells of its end
+// (end_relay.hpp).
+//
+// Relayed, in state running | what is known        | how it goes on
+// --------------------------+----------------------+---------------------------------------------
+// the server lives          | pid, pidfd           | its report brings the code: state ended
+// pidfd readable, no report | it is about to come  | it is waited for
+// the server is dead        | the pidfd tells when | the code is what the pidfd tells, or lost
 #pragma once
 
 #include <sys/types.h>
@@ -16,6 +25,7 @@
 #include <optional>
 #include <string>
 
+#include "end_relay.hpp"
 #include "mutex.hpp"
 #include "pidfd.hpp"
 #include "poll.hpp"
@@ -34,12 +44,17 @@ class Child {
   /// Takes charge of `pid`, a running or ended, unwaited child. `pidfd` may be empty.
   Child(pid_t pid, unique_fd pidfd) noexcept : pid_{pid}, pidfd_{std::move(pidfd)} {}
 
+  /// Takes charge of a child of a server, which tells of its end by `relay`.
+  Child(pid_t pid, unique_fd pidfd, EndRelay relay) noexcept
+      : pid_{pid}, pidfd_{std::move(pidfd)}, relay_{std::move(relay)} {}
+
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
   pid_t pid() const noexcept { return pid_; }
 
-  /// Readable once the child has ended; -1 where the system has no pidfds.
+  /// Readable once the child has ended; -1 where the system has no pidfds. (A relayed child is seen
+  /// to end there too.)
   int pidfd() const noexcept { return pidfd_.get(); }
 
   /// Reaps the child if it has ended. Never blocks.
@@ -56,6 +71,7 @@ class Child {
 
   /// Waits for the end and reaps; empty when time is up first.
   std::optional<int> wait(const Deadline& deadline) {
+    if (relay_) return wait_for_relay(deadline);
     // Without a limit it is cheaper to sleep at once than to look first.
     if (deadline.is_forever() && !(thread_sanitized && pidfd_) && !returncode())
       sleep_until_ended();
@@ -72,7 +88,8 @@ class Child {
     }
   }
 
-  /// Waits without limit and reaps, with one system call. Nobody else may use the object meanwhile.
+  /// Waits without limit and reaps, with one system call. Nobody else may use the object meanwhile,
+  /// and it must not be relayed.
   std::optional<int> wait_alone() {
     const Locked lock{mutex_};
     return reap(0);
@@ -107,6 +124,7 @@ class Child {
   // With the mutex held.
   std::optional<int> reap(int options = WNOHANG) {
     if (returncode_) return returncode_;
+    if (relay_) return ask_relay();
     siginfo_t info{};
     if (wait_for(info, options, &usage_) == 0) {
       if (info.si_pid == 0) return std::nullopt;
@@ -141,6 +159,63 @@ class Child {
     return wait_id(P_PID, static_cast<id_t>(pid_), &info, WEXITED | options, usage);
   }
 
+  // The same for a relayed child, with the mutex held.
+  std::optional<int> ask_relay() {
+    while (!server_is_dead_) {
+      RelayReport report;
+      unique_fd none;
+      switch (relay_.receive(report, none)) {
+        case EndRelay::News::report:
+          usage_ = report.usage;
+          returncode_ = report.detail;
+          return returncode_;
+        case EndRelay::News::server_is_dead:
+          server_is_dead_ = true;
+          break;
+        case EndRelay::News::none:
+          if (pidfd_ && !has_ended()) return std::nullopt;
+          if (!pidfd_ && !relay_.server_has_ended()) return std::nullopt;
+          // The server is about to tell of the end, if it lives: it has seen it before us. (One
+          // that is stopped does not, so there is a limit.)
+          if (!relay_.wait(Deadline{std::chrono::nanoseconds{30'000'000'000}})) return std::nullopt;
+          if (!wait_readable(relay_.fileno(), EndRelay::at_once())) server_is_dead_ = true;
+      }
+    }
+    if (!has_ended()) return std::nullopt;
+    int status = 0;
+    if (!pidfd_ || !vanished_status(status))
+      throw_os_error(ECHILD, "learn the exit code, which is lost since " + relay_.fate() +
+                                 ", of process",
+                     std::to_string(pid_));
+    returncode_ = returncode_of(status);
+    return returncode_;
+  }
+
+  std::optional<int> wait_for_relay(const Deadline& deadline) {
+    for (;;) {
+      if (const auto code = poll()) return code;
+      // Either of them alone could be silent: copies of the server's end of the relay, which
+      // another thread may have forked, or no pidfds here.
+      pollfd entries[] = {{pidfd_.get(), POLLIN, 0},
+                          {relay_is_silent() ? -1 : relay_.fileno(), POLLIN, 0}};
+      if (entries[0].fd < 0 && entries[1].fd < 0) {
+        if (!nap_until(deadline)) return poll();
+      } else if (poll_until(entries, 2, deadline) == 0) {
+        return poll();
+      }
+    }
+  }
+  bool relay_is_silent() const {
+    const Locked lock{mutex_};
+    return server_is_dead_;
+  }
+
+  // Whether a relayed child has.
+  bool has_ended() const {
+    if (pidfd_) return wait_readable(pidfd_.get(), EndRelay::at_once());
+    return ::kill(pid_, 0) != 0 && errno == ESRCH;
+  }
+
   // The status of a child that nobody can wait for any more. Its last moments are in steps: it is
   // not waitable, pollers see it end, its status is put on record, it is gone (and then POLLHUP).
   bool vanished_status(int& status) const {
@@ -169,9 +244,11 @@ class Child {
 
   const pid_t pid_;
   const unique_fd pidfd_;
-  mutable Mutex mutex_;  // guards the two below, and the pid against reuse
+  const EndRelay relay_;  // empty: it is our own
+  mutable Mutex mutex_;   // guards all below, and the pid against reuse
   std::optional<int> returncode_;
   rusage usage_{};
+  bool server_is_dead_ = false;  // so no report will come
 };
 
 /// One that several owners look after.

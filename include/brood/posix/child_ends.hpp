@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// The ends of all children, in a process of one thread that has nothing else to do than to look
+// after them: SIGCHLD as a descriptor to poll.
+#pragma once
+
+#include <sys/signalfd.h>
+
+#include "pidfd.hpp"
+
+namespace brood::posix {
+
+class ChildEnds {
+ public:
+  /// Made in the process that forks such a one, where a lack of descriptors can be told: throws
+  /// os::OSError. Changes no signal there.
+  ChildEnds()
+      : signals_{check(::signalfd(-1, &only_sigchld(), SFD_CLOEXEC | SFD_NONBLOCK), "signalfd")} {}
+
+  /// In that process: SIGCHLD gets its default action, and it alone is blocked from now on.
+  void take_charge() noexcept {
+    ::signal(SIGCHLD, SIG_DFL);
+    ::sigprocmask(SIG_SETMASK, &only_sigchld(), nullptr);
+  }
+
+  /// Readable when reap() has something to do.
+  int fileno() const noexcept { return signals_.get(); }
+
+  /// Calls f(pid, code, usage) for each child that has ended (code -N: death by signal N).
+  template <class F>
+  void reap(F f) {
+    signalfd_siginfo ignored;
+    while (read_some(signals_.get(), &ignored, sizeof ignored) > 0) {
+    }
+    for (;;) {
+      siginfo_t info{};
+      rusage usage{};
+      if (wait_id(P_ALL, 0, &info, WEXITED | WNOHANG, &usage) != 0 || info.si_pid == 0) return;
+      f(info.si_pid, info.si_code == CLD_EXITED ? info.si_status : -info.si_status, usage);
+    }
+  }
+
+  /// In a child: closes the descriptor.
+  void close() noexcept { signals_.reset(); }
+
+ private:
+  static const sigset_t& only_sigchld() noexcept {
+    static const sigset_t set = [] {
+      sigset_t made;
+      sigemptyset(&made);
+      sigaddset(&made, SIGCHLD);
+      return made;
+    }();
+    return set;
+  }
+
+  unique_fd signals_;
+};
+
+}  // namespace brood::posix
