@@ -36,9 +36,8 @@ class PoolWorkers final : public posix::ForkedWorkers {
     std::string name = settings_.name + '-';
     name.reserve(name.size() + 10);
     multiprocessing::Processes::here().become(
-        posix::make_ref<multiprocessing::ProcessState>(
-            multiprocessing::ProcessOptions{.name = std::move(name)}, Function<void()>{},
-            std::move(identity), settings_.program.pid()),
+        posix::make_ref<multiprocessing::ProcessState>(std::move(name), false, std::move(identity),
+                                                       settings_.program.pid()),
         settings_.program, settings_.program_name);
     posix::LoadedModules::here();
     posix::CrashRecorder::install();

@@ -92,8 +92,7 @@ struct Luggage {
 inline posix::unique_fd spool_bytes(std::string_view bytes) {
   posix::unique_fd file = posix::make_memory_file("brood-arguments", bytes.size());
   for (std::size_t done = 0; done != bytes.size();) {
-    const ssize_t length =
-        posix::write_some(file.get(), bytes.data() + done, bytes.size() - done);
+    const ssize_t length = posix::write_some(file.get(), bytes.data() + done, bytes.size() - done);
     if (length < 0) posix::throw_errno("store the arguments of a process");
     done += static_cast<std::size_t>(length);
   }
@@ -268,8 +267,7 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
         "start a process by forkserver or spawn: the program has not called "
         "brood::multiprocessing::freeze_support(), which has to be the first thing in main()"};
   launching::Luggage luggage;
-  const std::string message =
-      launching::prepare(method, entry, bytes, descriptors, as, luggage);
+  const std::string message = launching::prepare(method, entry, bytes, descriptors, as, luggage);
   posix::unique_fd mine, its;
   posix::make_stream_sockets(mine, its);
   posix::Ref<posix::SharedChild> child;

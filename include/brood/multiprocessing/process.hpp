@@ -13,9 +13,10 @@
 // ended                      | close()                          | exitcode
 // closed                     | nobody                           | most members throw
 //
-// By StartMethod::fork, the default, the child is the program as it was at start(): memory is copied
-// on write, descriptors are shared, and of the threads only the calling one goes on. A lock that
-// another thread held at that moment stays locked in the child; brood's own state is safe there.
+// By StartMethod::fork, the default, the child is the program as it was at start(): memory is
+// copied on write, descriptors are shared, and of the threads only the calling one goes on. A lock
+// that another thread held at that moment stays locked in the child; brood's own state is safe
+// there.
 //
 // By forkserver and spawn it gets target and arguments as bytes, queues, locks, connections and the
 // like too, and nothing else of this process: see StartMethod and freeze_support().
@@ -215,11 +216,9 @@ inline void ProcessState::launch_child(const posix::Ref<ProcessState>& self, Sta
   const std::string bytes = target_->dump(descriptors);
   posix::flush_output();  // as at a fork, so that what was printed before stands before
   const std::string child_name = name();
-  auto child = launch(method, *entry, bytes, descriptors,
-                      {.name = child_name,
-                       .daemon = daemon(),
-                       .identity = &identity,
-                       .code = target_->code()});
+  auto child = launch(
+      method, *entry, bytes, descriptors,
+      {.name = child_name, .daemon = daemon(), .identity = &identity, .code = target_->code()});
   try {
     Processes::here().add(self);
   } catch (...) {

@@ -62,10 +62,7 @@ class ProcessTarget : public posix::RefCounted {
 class ProcessState final : public posix::RefCounted {
  public:
   ProcessState(std::string name, bool daemon, posix::List<unsigned> ancestry, pid_t made_by)
-      : creator{made_by},
-        identity{std::move(ancestry)},
-        name_{std::move(name)},
-        daemon_{daemon} {}
+      : creator{made_by}, identity{std::move(ancestry)}, name_{std::move(name)}, daemon_{daemon} {}
 
   const pid_t creator;             // who may start and join it
   posix::List<unsigned> identity;  // {1, 2}: second child of the first child of the program

@@ -36,7 +36,9 @@ class LaunchedCall {
     in.expect_end();
     Reduction::of(in).finish();
     std::apply(
-        [&f](auto&... each) { std::apply(std::move(f), std::forward_as_tuple(std::move(each)...)); },
+        [&f](auto&... each) {
+          std::apply(std::move(f), std::forward_as_tuple(std::move(each)...));
+        },
         args);
   }
 };
@@ -48,8 +50,7 @@ template <class F, class... Args>
 class CallTarget final : public ProcessTarget {
  public:
   template <class G, class... As>
-  explicit CallTarget(G&& f, As&&... args)
-      : call_{std::forward<G>(f), std::forward<As>(args)...} {}
+  explicit CallTarget(G&& f, As&&... args) : call_{std::forward<G>(f), std::forward<As>(args)...} {}
 
   void run() override {
     std::apply(
@@ -98,16 +99,15 @@ class CallTarget final : public ProcessTarget {
     which = 0;
     if constexpr (CrossesProcesses<F>) {
       int at = 0;
-      static_cast<void>(((++at, !CrossesAsValue<Args> && (found = &typeid(Args), which = at, true)) ||
-                         ...));
+      static_cast<void>(
+          ((++at, !CrossesAsValue<Args> && (found = &typeid(Args), which = at, true)) || ...));
     }
     return *found;
   }
 
  private:
-  static constexpr bool crosses =
-      CrossesProcesses<F> &&
-      (CrossesAsValue<Args> && ...) && std::is_invocable_v<F, crossing_t<Args>...>;
+  static constexpr bool crosses = CrossesProcesses<F> && (CrossesAsValue<Args> && ...) &&
+                                  std::is_invocable_v<F, crossing_t<Args>...>;
 
   std::tuple<F, Args...> call_;
 };

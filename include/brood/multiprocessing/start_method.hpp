@@ -26,10 +26,10 @@ namespace brood::multiprocessing {
 /// cross to another process.
 enum class StartMethod { fork, forkserver, spawn };
 
-/// Those that work here, the default first.
+/// All of them, the default first.
 template <class Result = std::vector<StartMethod>>  // a template as os::environ_copy() is
 Result get_all_start_methods() {
-  return {StartMethod::fork};
+  return {StartMethod::fork, StartMethod::forkserver, StartMethod::spawn};
 }
 
 /// The method of all processes and pools that name none. To be called once, by the program, early:

@@ -184,8 +184,8 @@ class Child {
     if (!has_ended()) return std::nullopt;
     int status = 0;
     if (!pidfd_ || !vanished_status(status))
-      throw_os_error(ECHILD, "learn the exit code, which is lost since " + relay_.fate() +
-                                 ", of process",
+      throw_os_error(ECHILD,
+                     "learn the exit code, which is lost since " + relay_.fate() + ", of process",
                      std::to_string(pid_));
     returncode_ = returncode_of(status);
     return returncode_;

@@ -69,8 +69,8 @@ ssize_t receive_with_descriptors(int socket, void* data, std::size_t size,
   DescriptorsAlong<count> along{};
   message.msg_control = &along;
   message.msg_controllen = CMSG_LEN(count * sizeof(int));
-  const ssize_t length = retry_on_eintr(
-      [&] { return ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT); });
+  const ssize_t length =
+      retry_on_eintr([&] { return ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT); });
   if (length < 0 || message.msg_controllen < sizeof(cmsghdr) ||
       along.header.cmsg_level != SOL_SOCKET || along.header.cmsg_type != SCM_RIGHTS)
     return length;
@@ -87,8 +87,8 @@ ssize_t receive_with_descriptors(int socket, void* data, std::size_t size,
 class EndRelay {
  public:
   EndRelay() noexcept = default;
-  /// `server` is readable once the server has ended (-1: unknown) and must stay open. `tell_fate` tells
-  /// for a message what became of a dead server: "the fork server (pid 7) has ended".
+  /// `server` is readable once the server has ended (-1: unknown) and must stay open. `tell_fate`
+  /// tells for a message what became of a dead server: "the fork server (pid 7) has ended".
   EndRelay(unique_fd socket, int server, std::string (*tell_fate)()) noexcept
       : socket_{std::move(socket)}, server_{server}, fate_{tell_fate} {}
 

@@ -11,9 +11,11 @@
 //
 // Order       | who moves it on                | if that one dies there
 // ------------+--------------------------------+----------------------------------------------------
-// under way   | the server takes it            | server: the relay's end of file; who asked: nothing
+// under way   | the server takes it            | server: the relay's end of file; who asked:
+// nothing
 //             |                                | but that it is carried out
-// forked      | the server reports {started}   | server: as above, and the process finds its channel
+// forked      | the server reports {started}   | server: as above, and the process finds its
+// channel
 //             | or {refused}                   | at its end, unless it was told all before
 // started     | the process ends, the server   | server: the relay's end of file, the code is lost;
 //             | reports {ended}                | who asked: nobody hears the report
@@ -71,9 +73,8 @@ class ProcessServer {
       detach_stdin();
       catch_exit_in_forked_child();  // the children inherit it
       for (;;) {
-        pollfd entries[] = {{orders_.get(), POLLIN, 0},
-                            {ends_.fileno(), POLLIN, 0},
-                            {program_.get(), POLLIN, 0}};
+        pollfd entries[] = {
+            {orders_.get(), POLLIN, 0}, {ends_.fileno(), POLLIN, 0}, {program_.get(), POLLIN, 0}};
         poll_until(entries, 3, Deadline{forever});
         if (entries[2].revents != 0) return;
         if (entries[1].revents != 0) report_ends();
@@ -92,15 +93,13 @@ class ProcessServer {
 
   // Ctrl-C is for the program. The children begin with what the program had.
   void set_signals() noexcept {
-    for (std::size_t i = 0; i < changed_count; ++i)
-      ::sigaction(changed[i], nullptr, &actions_[i]);
+    for (std::size_t i = 0; i < changed_count; ++i) ::sigaction(changed[i], nullptr, &actions_[i]);
     ::signal(SIGINT, SIG_IGN);
     ::signal(SIGTERM, SIG_DFL);
     ends_.take_charge();
   }
   void restore_signals() noexcept {
-    for (std::size_t i = 0; i < changed_count; ++i)
-      ::sigaction(changed[i], &actions_[i], nullptr);
+    for (std::size_t i = 0; i < changed_count; ++i) ::sigaction(changed[i], &actions_[i], nullptr);
     ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
   }
 
@@ -109,8 +108,7 @@ class ProcessServer {
     for (;;) {
       ProcessOrder order;
       unique_fd came[2];  // the relay first: if there is no room for the other, that can be told
-      const ssize_t length =
-          receive_with_descriptors(orders_.get(), &order, sizeof order, came);
+      const ssize_t length = receive_with_descriptors(orders_.get(), &order, sizeof order, came);
       if (length < 0 && errno == EAGAIN) return true;
       if (length <= 0) return false;
       if (length != sizeof order || order.magic != ProcessOrder::expected_magic || !came[0])
@@ -165,10 +163,8 @@ class ProcessServer {
     ends_.reap([this](pid_t pid, int code, const rusage& usage) {
       for (Started& started : started_) {
         if (started.pid != pid) continue;
-        tell(started.relay, {.kind = RelayReport::Kind::ended,
-                             .pid = pid,
-                             .detail = code,
-                             .usage = usage});
+        tell(started.relay,
+             {.kind = RelayReport::Kind::ended, .pid = pid, .detail = code, .usage = usage});
         started_.erase_unordered(&started);
         return;
       }
@@ -177,9 +173,8 @@ class ProcessServer {
 
   // There is always room, for the two reports that a relay ever sees; or nobody hears it.
   static void tell(const unique_fd& relay, const RelayReport& report) noexcept {
-    retry_on_eintr([&] {
-      return ::send(relay.get(), &report, sizeof report, MSG_NOSIGNAL | MSG_DONTWAIT);
-    });
+    retry_on_eintr(
+        [&] { return ::send(relay.get(), &report, sizeof report, MSG_NOSIGNAL | MSG_DONTWAIT); });
   }
 
   static constexpr int changed[] = {SIGINT, SIGTERM, SIGCHLD};
@@ -195,8 +190,8 @@ class ProcessServer {
   List<Started> started_;  // and not ended, in no order
 };
 
-/// Forks a ProcessServer, which calls `prepare()`, which must not throw, first. To be called by the program while it has one
-/// thread. Throws os::OSError.
+/// Forks a ProcessServer, which calls `prepare()`, which must not throw, first. To be called by the
+/// program while it has one thread. Throws os::OSError.
 template <class Prepare>
 Ref<SharedChild> fork_process_server(unique_fd orders, RunOrdered run, Prepare prepare) {
   ProcessServer server{std::move(orders), run};
