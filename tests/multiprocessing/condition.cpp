@@ -3,6 +3,7 @@
 #include <brood/threading/thread.hpp>
 #include <mutex>
 
+#include "support/sleepers.hpp"
 #include "team.hpp"
 
 using namespace brood;
@@ -271,4 +272,32 @@ TEST_CASE("who dies with the lock of a Condition leaves those who wait to the ne
   notify(condition, 1);
   CHECK(team.join());
   CHECK(words->woken == 2);
+}
+
+TEST_CASE(
+    "who waits for a Condition again at once holds up none of those that were woken with it") {
+  // Each round in which it did would last until the others look by themselves, 0.1 s.
+  const int rounds = under_tsan ? 30 : 1000;
+  const mp::RLock lock;
+  const mp::Condition next(lock), done(lock);
+  const Shared<Words> words;
+  Team team;
+  team.add(4, [&] {
+    for (int round = 1; round <= rounds; ++round) {
+      const std::scoped_lock held(lock);
+      next.wait_for([&] { return words->value >= round; });
+      if (++words->woken == 4 * round) done.notify();
+    }
+  });
+  bool all = true;
+  const auto end = std::chrono::steady_clock::now() + 30s;
+  for (int round = 1; all && round <= rounds; ++round) {
+    const std::scoped_lock held(lock);
+    words->value = round;
+    next.notify_all();
+    all = done.wait_for([&] { return words->woken == 4 * round; },
+                        end - std::chrono::steady_clock::now());
+  }
+  CHECK(all);
+  if (all) CHECK(team.join());
 }

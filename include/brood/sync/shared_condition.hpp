@@ -16,6 +16,10 @@
 // still there for the next one in the seat, and no wake-up is lost with the dead. A notify that
 // dies before it rings has notified nobody, or leaves that to the next notify.
 //
+// Whoever comes while there are grants, none of which is for it, must not sit: those that they are
+// for may be behind the seat, on their way into it. It sleeps on the bell without the seat, until
+// the next notify.
+//
 // The dead count among those who wait. So after the death of one a notify may grant more than are
 // there to take it, and what is left over may wake one more than the next notify says.
 #pragma once
@@ -25,6 +29,7 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "../posix/exchange.hpp"
 #include "owned_lock.hpp"
 
 namespace brood::sync {
@@ -80,24 +85,26 @@ class SharedCondition {
    public:
     Seat(SharedCondition& condition, std::uint32_t ticket, const posix::Deadline& deadline)
         : condition_{condition} {
-      // Every now and then also those behind the seat look: see SeatedMonitor.
-      while (!seated_ && !condition.grants().has(ticket) && !deadline.expired())
-        seated_ = condition.seat_.lock(deadline.sooner(posix::RobustMutex::watchdog), [] {});
-      if (!seated_) return;
       for (;;) {
         const std::uint32_t heard = condition.bell_.load(std::memory_order_acquire);
-        if (condition.grants().has(ticket)) return;
-        if (!posix::futex_wait(condition.bell_, heard, deadline, posix::Scope::process_shared))
-          return;
+        const Grants grants = condition.grants();
+        if (grants.has(ticket) || deadline.expired()) return;
+        if (grants.count > 0) leave();
+        if (seated_ || grants.count > 0)
+          posix::futex_wait(condition.bell_, heard, deadline, posix::Scope::process_shared);
+        else  // Every now and then also those behind the seat look: see SeatedMonitor.
+          seated_ = condition.seat_.lock(deadline.sooner(posix::RobustMutex::watchdog), [] {});
       }
     }
-    ~Seat() {
-      if (seated_) condition_.seat_.unlock();
-    }
+    ~Seat() { leave(); }
     Seat(const Seat&) = delete;
     Seat& operator=(const Seat&) = delete;
 
    private:
+    void leave() noexcept {
+      if (posix::exchange(seated_, false)) condition_.seat_.unlock();
+    }
+
     SharedCondition& condition_;
     bool seated_ = false;
   };
