@@ -131,7 +131,7 @@ class QueueCore final : public posix::RefCounted {
         shared_{*new (ring_.memory().extra()) Shared{}},
         ledger_{shared_.ledger},
         joinable_{joinable},
-        readiness_{posix::check(::epoll_create1(EPOLL_CLOEXEC), "make an epoll descriptor")} {
+        readiness_{posix::own_new(::epoll_create1(EPOLL_CLOEXEC), "make an epoll descriptor")} {
     if (maxsize <= 0 && transport == Transport::pipe) {
       pipe_ = posix::make_pipe(O_NONBLOCK | O_DIRECT);
       posix::try_set_pipe_size(pipe_.write.get(), pipe_bytes);

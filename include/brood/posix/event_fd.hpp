@@ -12,7 +12,7 @@ namespace brood::posix {
 
 class EventFd {
  public:
-  EventFd() : fd_{check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "make an eventfd")} {}
+  EventFd() : fd_{own_new(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "make an eventfd")} {}
   /// That of another process.
   explicit EventFd(unique_fd fd) noexcept : fd_{std::move(fd)} {}
 

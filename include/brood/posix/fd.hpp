@@ -55,6 +55,20 @@ inline unique_fd duplicate(int fd, int at_least = 0) {
   return unique_fd{check(::fcntl(fd, F_DUPFD_CLOEXEC, at_least), "duplicate a descriptor")};
 }
 
+/// Gives a descriptor just made a number beyond those of the standard streams, which it has where
+/// the program was started without them, or has closed them: a child opens its input anew, and
+/// whoever prints would print into it.
+inline void keep_off_standard_streams(unique_fd& fd) {
+  if (fd && fd.get() <= STDERR_FILENO) fd = duplicate(fd.get(), STDERR_FILENO + 1);
+}
+
+/// Owns what a call has just made, numbered so; os::OSError if that is negative.
+inline unique_fd own_new(int fd, const char* attempt) {
+  unique_fd result{check(fd, attempt)};
+  keep_off_standard_streams(result);
+  return result;
+}
+
 inline void set_nonblocking(int fd, bool on) {
   const int flags = check(::fcntl(fd, F_GETFL), "fcntl(F_GETFL)");
   const int wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;

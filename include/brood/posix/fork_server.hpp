@@ -22,6 +22,7 @@
 
 #include "child.hpp"
 #include "fork_server_process.hpp"
+#include "packet_socket.hpp"
 #include "pipe.hpp"
 
 namespace brood::posix {
@@ -86,10 +87,10 @@ class ForkServer {
       : ForkServer{std::move(server.socket), std::move(server.process)} {}
 
   static Forked fork_server(ForkedWorkers& workers) {
-    int ends[2];
-    check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
-    unique_fd socket{ends[0]};
-    ForkServerProcess server{unique_fd{ends[1]}, open_pidfd(::getpid()), workers};
+    unique_fd socket;
+    unique_fd other_end;
+    make_packet_sockets(socket, other_end);
+    ForkServerProcess server{std::move(other_end), open_pidfd(::getpid()), workers};
     PipeEnds gate;  // with SIGCHLD ignored, the server must not end before its pidfd is opened
     if (children_vanish()) gate = make_pipe();
     pid_t pid;

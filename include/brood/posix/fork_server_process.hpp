@@ -59,7 +59,7 @@ class ForkServerProcess {
     sigset_t ended;
     sigemptyset(&ended);
     sigaddset(&ended, SIGCHLD);
-    signals_ = unique_fd{check(::signalfd(-1, &ended, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd")};
+    signals_ = own_new(::signalfd(-1, &ended, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
   }
 
   /// In the server: obeys until it is told to end or the program has ended. In a worker it does not

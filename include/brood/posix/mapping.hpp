@@ -65,7 +65,7 @@ inline std::size_t file_size(int fd) {
 /// Memory without a name in any file system, of `size` bytes of which none is taken yet. Throws
 /// os::OSError.
 inline unique_fd make_memory_file(const char* label, std::size_t size) {
-  unique_fd fd{check(::memfd_create(label, MFD_CLOEXEC), "memfd_create")};
+  unique_fd fd = own_new(::memfd_create(label, MFD_CLOEXEC), "memfd_create");
   set_file_size(fd.get(), size);
   return fd;
 }

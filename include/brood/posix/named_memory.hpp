@@ -28,6 +28,7 @@ inline unique_fd open_named_memory(const std::string& name, int flags) {
   unique_fd fd{
       retry_on_eintr([&] { return ::open(path.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, 0600); })};
   if (!fd) throw_errno("open shared memory", name);
+  keep_off_standard_streams(fd);
   return fd;
 }
 

@@ -44,6 +44,8 @@ inline void make_packet_sockets(unique_fd& one, unique_fd& other) {
   check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
   one.reset(ends[0]);
   other.reset(ends[1]);
+  keep_off_standard_streams(one);
+  keep_off_standard_streams(other);
 }
 
 /// Whether it is one of the kind that make_packet_sockets() gives. Throws os::OSError if it is no

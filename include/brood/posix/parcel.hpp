@@ -37,6 +37,8 @@ inline void make_stream_sockets(unique_fd& one, unique_fd& other) {
   check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "make a socket pair");
   one.reset(ends[0]);
   other.reset(ends[1]);
+  keep_off_standard_streams(one);
+  keep_off_standard_streams(other);
 }
 
 /// Sends a parcel; waits while the other end does not read. The descriptors remain the caller's.
@@ -141,6 +143,8 @@ inline std::size_t receive_some(int socket, void* place, std::size_t size,
       throw;
     }
     for (std::size_t i = 0; i < count; ++i) descriptors.push_back(unique_fd{numbers[i]});
+    for (std::size_t i = before; i < descriptors.size(); ++i)
+      keep_off_standard_streams(descriptors[i]);
   }
   // The kernel gives those for which there is room, and drops the others.
   if ((message.msg_flags & MSG_CTRUNC) != 0)

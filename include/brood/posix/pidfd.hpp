@@ -19,9 +19,10 @@ namespace brood::posix {
 /// seccomp filter knows no such call.
 inline unique_fd open_pidfd(pid_t pid) {
   const long fd = ::syscall(SYS_pidfd_open, pid, 0);
-  if (fd >= 0) return unique_fd{static_cast<int>(fd)};
-  if (means_unsupported(errno)) return {};
-  throw_errno("pidfd_open", std::to_string(pid));
+  if (fd < 0 && !means_unsupported(errno)) throw_errno("pidfd_open", std::to_string(pid));
+  unique_fd pidfd{static_cast<int>(fd)};
+  keep_off_standard_streams(pidfd);
+  return pidfd;
 }
 
 /// kill(2) by descriptor. Returns 0, or -1 with errno.

@@ -15,7 +15,10 @@ struct PipeEnds {
 inline PipeEnds make_pipe(int flags = 0) {
   int ends[2];
   check(::pipe2(ends, O_CLOEXEC | flags), "make a pipe");
-  return {unique_fd{ends[0]}, unique_fd{ends[1]}};
+  PipeEnds pipe{unique_fd{ends[0]}, unique_fd{ends[1]}};
+  keep_off_standard_streams(pipe.read);
+  keep_off_standard_streams(pipe.write);
+  return pipe;
 }
 
 /// Asks for a kernel buffer of `bytes`; false when the system refuses (the user's budget is spent).

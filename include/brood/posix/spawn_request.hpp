@@ -225,7 +225,6 @@ inline PreparedSpawn::PreparedSpawn(const SpawnRequest& request) {
 inline void PreparedSpawn::open_report() {
   if (plan.report_fd >= 0) return;
   report = make_pipe();
-  if (report.write.get() < 3) report.write = duplicate(report.write.get(), 3);
   plan.report_fd = report.write.get();
   keep(plan.report_fd);
 }
