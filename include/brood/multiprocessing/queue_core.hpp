@@ -12,7 +12,8 @@
 //
 // Who must wait takes a seat, a robust mutex: one waiter polls, the others queue up behind it in
 // the kernel. If it is killed, the next one gets the seat and looks for itself, so no wake-up is
-// lost. (If it is stopped, those behind it wait with it; a get() that finds an item needs no seat.)
+// lost. (Those behind it look every now and then, as it may have been stopped, and a get() that
+// finds an item needs no seat.)
 #pragma once
 
 #include <sys/epoll.h>
@@ -261,10 +262,11 @@ class QueueCore final : public posix::RefCounted {
     sync::LedgerWords ledger;
   };
 
+  // Who sits, or at least has tried to until it is time to look.
   class Seat {
    public:
     Seat(posix::RobustMutex& mutex, const posix::Deadline& deadline)
-        : mutex_{mutex}, taken_{mutex.lock(deadline, [] {})} {}
+        : mutex_{mutex}, taken_{mutex.lock(deadline.sooner(posix::RobustMutex::watchdog), [] {})} {}
     ~Seat() {
       if (taken_) mutex_.unlock();
     }
@@ -397,16 +399,19 @@ class QueueCore final : public posix::RefCounted {
         throw queue::Empty{};
       return get_last(attempt);
     }
-    const Seat seat{shared_.getters_seat, deadline};
-    for (bool woken = false; seat; woken = true) {
-      if (is_shut_down()) return get_last(attempt);
-      if (attempt(woken)) return;
-      pollfd entries[] = {{ring_.items_fd(), POLLIN, 0},
-                          {closed_.get(), POLLIN, 0},
-                          {pipe_.read.get(), POLLIN, 0}};  // poll ignores a negative one
-      if (posix::poll_until(entries, 3, deadline) == 0) break;
-      notice_shutdown(entries[1]);
-    }
+    do {
+      const Seat seat{shared_.getters_seat, deadline};
+      for (bool woken = false;; woken = true) {
+        if (is_shut_down()) return get_last(attempt);
+        if (attempt(woken)) return;
+        if (!seat) break;
+        pollfd entries[] = {{ring_.items_fd(), POLLIN, 0},
+                            {closed_.get(), POLLIN, 0},
+                            {pipe_.read.get(), POLLIN, 0}};  // poll ignores a negative one
+        if (posix::poll_until(entries, 3, deadline) == 0) break;
+        notice_shutdown(entries[1]);
+      }
+    } while (!deadline.expired());
     get_last(attempt);
   }
   // The flag is asked before the look: what was put before the shutdown is still given out.
@@ -421,14 +426,17 @@ class QueueCore final : public posix::RefCounted {
   template <class Attempt>
   void wait_for_room(Attempt attempt, const posix::Deadline& deadline) {
     if (deadline.expired()) throw queue::Full{};
-    const Seat seat{shared_.putters_seat, deadline};
-    while (seat) {
-      if (attempt()) return;
-      if (!ring_.expect_room()) continue;
-      pollfd entries[] = {{ring_.room_fd(), POLLIN, 0}, {closed_.get(), POLLIN, 0}};
-      if (posix::poll_until(entries, 2, deadline) == 0) break;
-      notice_shutdown(entries[1]);
-    }
+    do {
+      const Seat seat{shared_.putters_seat, deadline};
+      for (;;) {
+        if (attempt()) return;
+        if (!seat) break;
+        if (!ring_.expect_room()) continue;
+        pollfd entries[] = {{ring_.room_fd(), POLLIN, 0}, {closed_.get(), POLLIN, 0}};
+        if (posix::poll_until(entries, 2, deadline) == 0) break;
+        notice_shutdown(entries[1]);
+      }
+    } while (!deadline.expired());
     if (!attempt()) throw queue::Full{};
   }
 

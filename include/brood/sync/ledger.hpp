@@ -142,7 +142,11 @@ class Ledger {
   template <class QueueEmpty, class Stuck>
   bool join(const posix::Deadline& deadline, QueueEmpty queue_empty, Stuck stuck) {
     if (unfinished() <= 0) return true;
-    if (!words_.joiners_seat.lock(deadline, [] {})) return unfinished() <= 0;
+    // Every now and then also those behind the seat look, as who is in it may have been stopped.
+    while (!words_.joiners_seat.lock(deadline.sooner(posix::RobustMutex::watchdog), [] {})) {
+      if (unfinished() <= 0) return true;
+      if (deadline.expired()) return false;
+    }
     const JoinersSeat seat{words_};
     for (;;) {
       posix::List<posix::unique_fd> owners;
