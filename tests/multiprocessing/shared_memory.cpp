@@ -5,6 +5,7 @@
 #include <brood/multiprocessing/shared_memory.hpp>
 #include <cstring>
 
+#include "support/refused_calls.hpp"
 #include "support/start_ways.hpp"
 #include "team.hpp"
 
@@ -91,6 +92,19 @@ TEST_CASE("shared memory that there is no room for leaves no name") {
                      ? 0
                      : 1;
         }) == 0);
+}
+
+TEST_CASE("shared memory that cannot be mapped leaves no name") {
+  const LeakCheck nothing_left;
+  const std::string name = a_name("unmapped");
+  const int code = in_child([&] {
+    if (!refuse({{SYS_mmap, ENOMEM, 3, MAP_SHARED, MAP_SHARED}})) return 77;
+    return throws<os::OSError>([&] { SharedMemory({.name = name, .create = true, .size = 8192}); })
+               ? 0
+               : 1;
+  });
+  if (code == 77) SKIP("calls can't be refused here");
+  CHECK(code == 0);
 }
 
 TEST_CASE("an empty file is not shared memory") {

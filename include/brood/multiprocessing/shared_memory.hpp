@@ -94,6 +94,7 @@ class SharedMemory {
     explicit State(const SharedMemoryOptions& options);
     void make(std::int64_t wanted);
     void attach();
+    void map() { mapping = posix::Mapping{file.get(), size}; }
 
     std::string name;
     std::size_t size = 0;
@@ -109,7 +110,6 @@ inline SharedMemory::State::State(const SharedMemoryOptions& options) : name{opt
   if (name.find('\0') != std::string::npos)
     throw std::invalid_argument{"name shared memory: there is a 0 byte in the name"};
   options.create ? make(options.size) : attach();
-  mapping = posix::Mapping{file.get(), size};
 }
 
 inline void SharedMemory::State::make(std::int64_t wanted) {
@@ -120,12 +120,13 @@ inline void SharedMemory::State::make(std::int64_t wanted) {
   if (name.empty()) {
     file = posix::make_memory_file("brood-shared", size);
     posix::reserve_whole(file.get(), size);
-    return;
+    return map();
   }
   file = posix::open_named_memory(name, O_RDWR | O_CREAT | O_EXCL);
   try {
     posix::set_file_size(file.get(), size);
     posix::reserve_whole(file.get(), size);
+    map();
   } catch (...) {
     posix::unlink_named_memory(name);
     throw;
@@ -143,6 +144,7 @@ inline void SharedMemory::State::attach() {
   if (found.st_size <= 0)
     throw std::invalid_argument{"attach to shared memory '" + name + "': it is empty"};
   size = static_cast<std::size_t>(found.st_size);
+  map();
 }
 
 }  // namespace brood::multiprocessing::shared_memory
