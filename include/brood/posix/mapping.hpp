@@ -73,9 +73,17 @@ inline unique_fd make_memory_file(const char* label, std::size_t size) {
 /// Takes the memory of a range now, so that touching it later cannot fail (a full machine would
 /// answer that with SIGBUS). 0, or the errno.
 inline int reserve_memory(int fd, std::size_t offset, std::size_t size) noexcept {
-  const int result = retry_on_eintr(
-      [&] { return ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(size)); });
-  return result == 0 ? 0 : errno;
+  // A piece at a time: before Linux 6.9 a signal makes the call take back all that it has done, so
+  // with a timer of a few milliseconds, as profilers have, a large one would never end.
+  constexpr std::size_t piece = std::size_t{1} << 20;
+  for (const std::size_t end = offset + size; offset != end;) {
+    const std::size_t part = end - offset < piece ? end - offset : piece;
+    const int result = retry_on_eintr(
+        [&] { return ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(part)); });
+    if (result != 0) return errno;
+    offset += part;
+  }
+  return 0;
 }
 
 /// The same for a whole file of `size` bytes. Throws os::OSError (ENOSPC, ENOMEM: there is not so
