@@ -14,6 +14,7 @@
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/refused_calls.hpp"
 #include "support/start_ways.hpp"
 
 using namespace brood::subprocess;
@@ -244,6 +245,27 @@ TEST_CASE("the true code is returned with SIGCHLD ignored") {
     return 0;
   });
   if (code == 77) SKIP("this kernel keeps no record of children that nobody may wait for");
+  CHECK(code == 0);
+}
+
+TEST_CASE("why a call failed is told also where the code of its child is lost") {
+  const int code = support::in_child([] {
+    ::signal(SIGCHLD, SIG_IGN);
+    if (!support::refuse({{SYS_ioctl, ENOTTY}})) return 77;  // as before Linux 6.15
+    struct Complaint {};
+    try {
+      run({"sleep", "60"}, {.timeout = 1ms});
+      return 1;
+    } catch (const TimeoutExpired&) {
+    }
+    try {
+      run({"echo", "text"}, {.out = [](std::string_view) { throw Complaint{}; }});
+      return 2;
+    } catch (const Complaint&) {
+    }
+    return 0;
+  });
+  if (code == 77) SKIP("calls can't be refused here");
   CHECK(code == 0);
 }
 

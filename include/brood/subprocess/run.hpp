@@ -96,8 +96,11 @@ class Conclusion {
       popen_.kill();
     } catch (const os::OSError&) {
     }
-    if (!popen_.state_->child.wait(posix::Deadline{std::chrono::nanoseconds{250'000'000}}))
-      popen_.detach();
+    try {
+      if (!popen_.state_->child.wait(posix::Deadline{std::chrono::nanoseconds{250'000'000}}))
+        popen_.detach();
+    } catch (const os::ChildProcessError&) {  // it has ended; somebody else has waited for it
+    }
   }
 
  private:
