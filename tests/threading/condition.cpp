@@ -178,3 +178,31 @@ TEST_CASE("a Condition carries work between many threads and loses no wake-up") 
   CHECK(crew.join());
   CHECK(taken == 3 * each);
 }
+
+TEST_CASE("a thread whose wait for a Condition fails does not wait") {
+  // As a Lock which another thread lets go just then.
+  struct Slipped {
+    bool may_release() { return true; }
+    unsigned release_all() { throw std::logic_error{"not held"}; }
+    void reacquire(unsigned) {}
+  } slipped;
+  sync::Condition<sync::PrivateMonitor> core;
+  CHECK_THROWS_AS(core.wait(slipped, posix::Deadline{forever}), std::logic_error);
+  threading::LockCore lock;
+  bool woken = false;
+  threading::Thread waiter([&] {
+    lock.acquire(posix::Deadline{forever});
+    woken = core.wait(lock, brood::posix::Deadline{patience});
+    lock.release();
+  });
+  lock.acquire(posix::Deadline{forever});
+  const int before = sleepers();
+  lock.release();
+  waiter.start();
+  await_sleepers(before + 1);
+  lock.acquire(posix::Deadline{forever});
+  core.notify(lock, 1);
+  lock.release();
+  waiter.join();
+  CHECK(woken);
+}

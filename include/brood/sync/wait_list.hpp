@@ -54,7 +54,8 @@ class WaitList {
   }
 
   /// Sleeps until chosen and returns the message of that, or 0 at the deadline. `once_listed()` is
-  /// called without the lock, when nobody who chooses can miss this thread any more.
+  /// called without the lock, when nobody who chooses can miss this thread any more. What it throws
+  /// comes out of here; who was chosen meanwhile chooses the next one then.
   template <class Lock, class F>
   std::uint32_t wait_to_be_chosen(Lock& lock, const posix::Deadline& deadline, F once_listed) {
     return sleep(lock, deadline, false, once_listed);
@@ -102,7 +103,14 @@ class WaitList {
     Waiter self;
     in_front ? push_front(self) : push_back(self);
     lock.unlock();
-    once_listed();
+    try {
+      once_listed();
+    } catch (...) {
+      lock.lock();
+      const std::uint32_t message = self.woken.load(std::memory_order_relaxed);
+      message == 0 ? remove(self) : choose_one(message).wake();
+      throw;
+    }
     self.sleep(deadline);
     lock.lock();
     const std::uint32_t message = self.woken.load(std::memory_order_relaxed);
