@@ -40,6 +40,14 @@ class RawArray {
       : RawArray{std::begin(values), std::end(values)} {}
   explicit RawArray(std::initializer_list<T> values) : RawArray{values.begin(), values.end()} {}
 
+  /// For the Serializer: see Reduction.
+  RawArray(serialization::Reader& in, Reduction& reduction);
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const {
+    const Reduced numbers{ReducedBlock::of(block(), reduction), size()};
+    out.write_bytes(&numbers, sizeof numbers);
+  }
+
   // Copied even when moved from, so that a handle always names an array.
   RawArray(const RawArray&) noexcept = default;
   RawArray& operator=(const RawArray&) noexcept = default;
@@ -69,10 +77,18 @@ class RawArray {
 
  private:
   struct State final : posix::RefCounted {
+    // Even an empty one has a place of its own, by which it is known.
     explicit State(std::size_t count)
-        : block{sync::SharedHeap::make(count * sizeof(T), alignment)}, size{count} {}
+        : block{sync::SharedHeap::make(count == 0 ? 1 : count * sizeof(T), alignment)},
+          size{count} {}
+    State(sync::SharedBlock there, std::size_t count) noexcept
+        : block{std::move(there)}, size{count} {}
     sync::SharedBlock block;
     std::size_t size;
+  };
+  struct Reduced {
+    ReducedBlock block;
+    std::uint64_t size;
   };
   static constexpr std::size_t alignment = alignof(T) > 64 ? alignof(T) : 64;
   static_assert(alignment <= 4096);
@@ -107,6 +123,18 @@ class RawArray {
   posix::Ref<State> state_;
 };
 
+template <Shareable T>
+RawArray<T>::RawArray(serialization::Reader& in, Reduction& reduction) {
+  const auto numbers = multiprocessing::read_plain<Reduced>(in);
+  state_ = reduction.once<State>(numbers.block.file, numbers.block.offset, [&] {
+    sync::SharedBlock there = numbers.block.attach(reduction, alignment);
+    if (numbers.size > there.size() / sizeof(T))
+      serialization::throw_error("a shared array beyond the end of its memory");
+    return posix::make_ref<State>(std::move(there), static_cast<std::size_t>(numbers.size));
+  });
+  if (size() != numbers.size) serialization::throw_error("a shared array of two sizes");
+}
+
 /// A RawArray and a lock for it. Elements are references, so the lock is the caller's to take where
 /// several processes use the same ones at the same time. (Python takes it for each access.)
 template <Shareable T>
@@ -125,6 +153,15 @@ class Array : public RawArray<T> {
   requires std::is_constructible_v<RawArray<T>, Source> Array(Source&& source, const RLock& lock)
       : RawArray<T>(std::forward<Source>(source)), lock_{lock} {}
 
+  /// For the Serializer: see Reduction.
+  Array(serialization::Reader& in, Reduction& reduction)
+      : RawArray<T>(in, reduction), lock_{in, reduction} {}
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const {
+    RawArray<T>::reduce(out, reduction);
+    lock_.reduce(out, reduction);
+  }
+
   /// To hold while elements are used that others may change, and to learn whether a process died
   /// with it held (see Lock::abandoned).
   const RLock& get_lock() const noexcept { return lock_; }
@@ -136,3 +173,11 @@ class Array : public RawArray<T> {
 };
 
 }  // namespace brood::multiprocessing
+
+template <brood::multiprocessing::Shareable T>
+struct brood::serialization::Serializer<brood::multiprocessing::RawArray<T>>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::RawArray<T>> {};
+
+template <brood::multiprocessing::Shareable T>
+struct brood::serialization::Serializer<brood::multiprocessing::Array<T>>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Array<T>> {};

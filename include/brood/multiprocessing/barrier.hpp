@@ -13,6 +13,24 @@ namespace brood::multiprocessing {
 class Barrier : public threading::BarrierCalls<SharedHandle<sync::Barrier<sync::SharedMonitor>>> {
  public:
   using BarrierCalls::BarrierCalls;
+
+  /// For the Serializer: see Reduction.
+  Barrier(serialization::Reader& in, Reduction& reduction)
+      : BarrierCalls{std::chrono::nanoseconds{multiprocessing::read_plain<std::int64_t>(in)}, in,
+                     reduction} {}
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const {
+    if (has_action())
+      serialization::throw_error(
+          "a barrier with an action can't be an argument of a new process, but of a forked one");
+    const std::int64_t limit = this->limit().duration().count();
+    out.write_bytes(&limit, sizeof limit);
+    SharedHandle::reduce(out, reduction);
+  }
 };
 
 }  // namespace brood::multiprocessing
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::Barrier>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Barrier> {};

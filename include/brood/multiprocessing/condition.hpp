@@ -23,6 +23,15 @@ class Condition : public SharedHandle<sync::SharedCondition> {
   explicit Condition(const RLock& lock) : Condition{static_cast<const OwnedLock&>(lock)} {}
   explicit Condition(const Lock& lock) : Condition{static_cast<const OwnedLock&>(lock)} {}
 
+  /// For the Serializer: see Reduction.
+  Condition(serialization::Reader& in, Reduction& reduction)
+      : SharedHandle{in, reduction}, lock_{in, reduction} {}
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const {
+    SharedHandle::reduce(out, reduction);
+    lock_.reduce(out, reduction);
+  }
+
   /// The lock's own calls.
   bool acquire(Timeout limit = forever) const { return lock_.acquire(limit); }
   void release() const { lock_.release(); }
@@ -60,6 +69,7 @@ class Condition : public SharedHandle<sync::SharedCondition> {
   class AnyLock : public OwnedLock {
    public:
     explicit AnyLock(const OwnedLock& lock) : OwnedLock{lock} {}
+    AnyLock(serialization::Reader& in, Reduction& reduction) : OwnedLock{in, reduction} {}
     using OwnedLock::core;
   };
 
@@ -69,3 +79,7 @@ class Condition : public SharedHandle<sync::SharedCondition> {
 };
 
 }  // namespace brood::multiprocessing
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::Condition>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Condition> {};

@@ -37,6 +37,7 @@
 #include "../posix/this_process.hpp"
 #include "../serialization.hpp"
 #include "errors.hpp"
+#include "reduction.hpp"
 
 namespace brood::multiprocessing {
 
@@ -71,6 +72,11 @@ class Connection {
   /// std::invalid_argument if it is negative, or not that of a connection, os::OSError if there is
   /// no such socket; it then still belongs to the caller.
   explicit Connection(int fd, bool readable = true, bool writable = true);
+
+  /// For the Serializer: see Reduction.
+  Connection(serialization::Reader& in, Reduction& reduction);
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const;
 
   // Copied even when moved from, so that a handle always names a connection.
   Connection(const Connection&) noexcept = default;
@@ -150,6 +156,10 @@ class Connection {
  private:
   class State;
   class Use;
+  struct Reduced {
+    std::uint32_t socket;  // the number of its descriptor
+    std::uint32_t readable, writable;
+  };
 
   void send_block(const void* data, std::size_t size) const;
   void receive(posix::Packet& packet) const;
@@ -247,6 +257,28 @@ inline Connection::Connection(int fd, bool readable, bool writable) {
   state_ = posix::make_ref<State>(fd, readable, writable);
 }
 
+template <class Out>
+void Connection::reduce(Out& out, Reduction& reduction) const {
+  // As a call that runs until all is sent: closed meanwhile, its number could come to mean another
+  // file.
+  state_->enter("pass on");
+  reduction.keep(state_, [](State& state) noexcept { state.leave(); });
+  const Reduced numbers{reduction.add(state_->fd()), state_->readable, state_->writable};
+  out.write_bytes(&numbers, sizeof numbers);
+}
+
+inline Connection::Connection(serialization::Reader& in, Reduction& reduction) {
+  const auto numbers = multiprocessing::read_plain<Reduced>(in);
+  state_ = reduction.once<State>(numbers.socket, 0, [&] {
+    posix::unique_fd socket = reduction.take(numbers.socket, S_IFSOCK);
+    if (!posix::is_packet_socket(socket.get()) || (numbers.readable | numbers.writable) != 1)
+      serialization::throw_error("a connection that is none");
+    auto state = posix::make_ref<State>(socket.get(), numbers.readable != 0, numbers.writable != 0);
+    socket.release();
+    return state;
+  });
+}
+
 inline void Connection::send_block(const void* data, std::size_t size) const {
   const Use use = Use::to_send(*state_);
   posix::send_bytes(use.fd(), data, size);
@@ -314,3 +346,7 @@ inline std::pair<Connection, Connection> Pipe(bool duplex) {
 }
 
 }  // namespace brood::multiprocessing
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::Connection>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Connection> {};

@@ -12,6 +12,8 @@ class Event : public SharedHandle<sync::Event<sync::SharedMonitor>> {
  public:
   /// Not set. Throws os::OSError.
   Event() : SharedHandle{std::in_place} {}
+  /// For the Serializer: see Reduction.
+  Event(serialization::Reader& in, Reduction& reduction) : SharedHandle{in, reduction} {}
 
   /// Sets it and lets all who wait go on.
   void set() const { core().set(); }
@@ -25,3 +27,7 @@ class Event : public SharedHandle<sync::Event<sync::SharedMonitor>> {
 };
 
 }  // namespace brood::multiprocessing
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::Event>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Event> {};

@@ -48,6 +48,7 @@ class OwnedLock : public SharedHandle<sync::OwnedLock> {
 
  protected:
   explicit OwnedLock(sync::OwnedLock::Again again) : SharedHandle{std::in_place, again} {}
+  OwnedLock(serialization::Reader& in, Reduction& reduction) : SharedHandle{in, reduction} {}
   ~OwnedLock() = default;
 };
 
@@ -57,6 +58,8 @@ class Lock : public OwnedLock {
  public:
   /// Throws os::OSError, as when memory or descriptors have run out.
   Lock() : OwnedLock{sync::OwnedLock::Again::refused} {}
+  /// For the Serializer: see Reduction.
+  Lock(serialization::Reader& in, Reduction& reduction) : OwnedLock{in, reduction} {}
 };
 
 /// A lock that the thread which holds it may acquire again, and must release as often.
@@ -64,6 +67,16 @@ class RLock : public OwnedLock {
  public:
   /// Throws os::OSError.
   RLock() : OwnedLock{sync::OwnedLock::Again::counted} {}
+  /// For the Serializer: see Reduction.
+  RLock(serialization::Reader& in, Reduction& reduction) : OwnedLock{in, reduction} {}
 };
 
 }  // namespace brood::multiprocessing
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::Lock>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Lock> {};
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::RLock>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::RLock> {};

@@ -27,6 +27,7 @@
 #include "../sync/ledger.hpp"
 #include "../sync/ring.hpp"
 #include "errors.hpp"
+#include "reduction.hpp"
 
 namespace brood::multiprocessing {
 
@@ -125,13 +126,21 @@ class MessageBatch {
   char room_[std::size_t{1} << 15];  // each message behind its size
 };
 
+/// The numbers of a queue's descriptors, told to another process.
+struct ReducedQueue {
+  std::uint32_t ring, items, room;
+  std::uint32_t settled;
+  std::uint32_t pipe_read, pipe_write;  // Reduction::no_descriptor: it has no pipe
+  std::uint32_t closed;
+};
+
 class QueueCore final : public posix::RefCounted {
  public:
   QueueCore(std::int64_t maxsize, Transport transport, bool joinable)
       : ring_{maxsize > 0 ? static_cast<std::uint64_t>(maxsize) : 0, sizeof(Shared)},
         shared_{*new (ring_.memory().extra()) Shared{}},
         ledger_{shared_.ledger},
-        joinable_{joinable},
+        joinable_{(shared_.joinable = joinable) != 0},
         readiness_{posix::own_new(::epoll_create1(EPOLL_CLOEXEC), "make an epoll descriptor")} {
     if (maxsize <= 0 && transport == Transport::pipe) {
       pipe_ = posix::make_pipe(O_NONBLOCK | O_DIRECT);
@@ -139,6 +148,37 @@ class QueueCore final : public posix::RefCounted {
       watch(pipe_.read.get());
     }
     watch(ring_.items_fd());
+  }
+
+  /// That of another process. Throws SerializationError, os::OSError.
+  QueueCore(const ReducedQueue& numbers, Reduction& reduction)
+      : ring_{reduction.take(numbers.ring, S_IFREG), take_event(numbers.items, reduction),
+              take_event(numbers.room, reduction), sizeof(Shared)},
+        shared_{*std::launder(reinterpret_cast<Shared*>(ring_.memory().extra()))},
+        ledger_{shared_.ledger, take_event(numbers.settled, reduction)},
+        joinable_{shared_.joinable != 0},
+        closed_{take_event(numbers.closed, reduction)},
+        readiness_{posix::own_new(::epoll_create1(EPOLL_CLOEXEC), "make an epoll descriptor")} {
+    if (numbers.pipe_read != Reduction::no_descriptor) {
+      // The kernel marks the end alone that makes the packets.
+      pipe_.read = take(numbers.pipe_read, S_IFIFO, O_RDONLY | O_NONBLOCK, reduction);
+      pipe_.write = take(numbers.pipe_write, S_IFIFO, O_WRONLY | O_NONBLOCK | O_DIRECT, reduction);
+      watch(pipe_.read.get());
+    }
+    watch(ring_.items_fd());
+  }
+
+  ReducedQueue reduce(Reduction& reduction) const {
+    ReducedQueue result;
+    result.ring = reduction.add(ring_.memory().file());
+    result.items = reduction.add(ring_.items_fd());
+    result.room = reduction.add(ring_.room_fd());
+    result.settled = reduction.add(ledger_.settled_fd());
+    result.closed = reduction.add(closed_.get());
+    const bool has_pipe = static_cast<bool>(pipe_.read);
+    result.pipe_read = has_pipe ? reduction.add(pipe_.read.get()) : Reduction::no_descriptor;
+    result.pipe_write = has_pipe ? reduction.add(pipe_.write.get()) : Reduction::no_descriptor;
+    return result;
   }
 
   /// Throws queue::ShutDown, queue::Full.
@@ -246,6 +286,7 @@ class QueueCore final : public posix::RefCounted {
     }
   }
   bool is_shut_down() const noexcept { return shared_.shut_down.load() != 0; }
+  bool is_joinable() const noexcept { return joinable_; }
 
   /// Polls readable while a message lies here.
   int fileno() const noexcept { return readiness_.get(); }
@@ -259,6 +300,7 @@ class QueueCore final : public posix::RefCounted {
     posix::RobustMutex getters_seat;
     posix::RobustMutex putters_seat;
     std::atomic<std::uint32_t> shut_down;
+    std::uint32_t joinable;  // set before anybody else has the queue
     sync::LedgerWords ledger;
   };
 
@@ -278,6 +320,19 @@ class QueueCore final : public posix::RefCounted {
     posix::RobustMutex& mutex_;
     const bool taken_;
   };
+
+  // A descriptor that was opened as its queue does, so that no read or write of it can block.
+  static posix::unique_fd take(std::uint32_t number, unsigned type, int flags,
+                               Reduction& reduction) {
+    posix::unique_fd fd = reduction.take(number, type);
+    constexpr int looked_at = O_ACCMODE | O_NONBLOCK | O_DIRECT;
+    if ((posix::check(::fcntl(fd.get(), F_GETFL), "look at a queue") & looked_at) != flags)
+      serialization::throw_error("a queue with a descriptor of another kind");
+    return fd;
+  }
+  static posix::EventFd take_event(std::uint32_t number, Reduction& reduction) {
+    return posix::EventFd{take(number, 0, O_RDWR | O_NONBLOCK, reduction)};
+  }
 
   void watch(int fd) {
     epoll_event event{};

@@ -61,6 +61,17 @@ class Queue {
   /// Holds at most `maxsize` items, any number if that is 0 or less. Throws os::OSError.
   explicit Queue(std::int64_t maxsize = 0) : Queue{QueueOptions{.maxsize = maxsize}} {}
   explicit Queue(QueueOptions options) : Queue{options, false} {}
+  /// For the Serializer: see Reduction.
+  Queue(serialization::Reader& in, Reduction& reduction) {
+    const auto numbers = multiprocessing::read_plain<ReducedQueue>(in);
+    state_ = reduction.once<State>(numbers.ring, 0,
+                                   [&] { return posix::make_ref<State>(numbers, reduction); });
+  }
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const {
+    const ReducedQueue numbers = core().reduce(reduction);
+    out.write_bytes(&numbers, sizeof numbers);
+  }
 
   // Copied even when moved from, so that a handle always names a queue.
   Queue(const Queue&) noexcept = default;
@@ -237,6 +248,7 @@ class Queue {
   struct State final : posix::RefCounted {
     State(QueueOptions options, bool joinable)
         : core{options.maxsize, options.transport, joinable} {}
+    State(const ReducedQueue& numbers, Reduction& reduction) : core{numbers, reduction} {}
     QueueCore core;
     std::atomic<pid_t> closed_in{0};  // a fork starts with it open
   };
@@ -342,6 +354,10 @@ class JoinableQueue : public Queue<T> {
   explicit JoinableQueue(std::int64_t maxsize = 0)
       : JoinableQueue{QueueOptions{.maxsize = maxsize}} {}
   explicit JoinableQueue(QueueOptions options) : Queue<T>{options, true} {}
+  /// For the Serializer: see Reduction.
+  JoinableQueue(serialization::Reader& in, Reduction& reduction) : Queue<T>{in, reduction} {
+    if (!this->core().is_joinable()) serialization::throw_error("a queue that can't be joined");
+  }
 
   /// Says that an item which was got is done: one of this process's own, else one that a dead
   /// process owes, else anybody's. Throws std::invalid_argument when called more often than items
@@ -365,3 +381,11 @@ class JoinableQueue : public Queue<T> {
 };
 
 }  // namespace brood::multiprocessing
+
+template <brood::Serializable T>
+struct brood::serialization::Serializer<brood::multiprocessing::Queue<T>>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Queue<T>> {};
+
+template <brood::Serializable T>
+struct brood::serialization::Serializer<brood::multiprocessing::JoinableQueue<T>>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::JoinableQueue<T>> {};

@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "../posix/fd.hpp"
 #include "../posix/list.hpp"
@@ -61,11 +62,11 @@ class Reduction final : public serialization::Context {
 
   /// Takes a descriptor over. Throws SerializationError if there is none of that number (any more),
   /// or if it is of another `type` (S_IFREG, S_IFSOCK, S_IFIFO, 0: of none of the file system's).
-  posix::unique_fd take(std::uint32_t number, unsigned type);
+  posix::unique_fd take(std::uint64_t number, unsigned type);
   /// The object that is known by this descriptor and place: what `make()` returns, the first time.
   /// Throws SerializationError if it is one of another class.
   template <class Object, class Make>
-  posix::Ref<Object> once(std::uint32_t number, std::uint64_t place, Make make);
+  posix::Ref<Object> once(std::uint64_t number, std::uint64_t place, Make make);
   /// When all is read: closes the descriptors that nothing has taken. What was read lives on with
   /// its handles alone.
   void finish() noexcept;
@@ -84,7 +85,7 @@ class Reduction final : public serialization::Context {
   template <class Object>
   static constexpr char kind_of = 0;
 
-  const Known* find(std::uint32_t number, std::uint64_t place, const void* kind) const;
+  const Known* find(std::uint64_t number, std::uint64_t place, const void* kind) const;
 
   posix::List<int> given_;
   posix::List<std::uint32_t> number_of_;  // by descriptor; 0: none, else one more
@@ -92,6 +93,14 @@ class Reduction final : public serialization::Context {
   posix::List<std::uint32_t> first_known_;  // by number
   posix::List<Known> known_;
 };
+
+/// Plain numbers as they are, which is all that handles write.
+template <class Numbers>
+Numbers read_plain(serialization::Reader& in) {
+  Numbers numbers;
+  std::memcpy(&numbers, in.read_bytes(sizeof numbers).data(), sizeof numbers);
+  return numbers;
+}
 
 /// A handle that crosses by a Reduction. It has, for its Serializer alone:
 ///
@@ -151,7 +160,7 @@ void Reduction::keep(posix::Ref<Object> object, Leave) {
   object.release();
 }
 
-inline posix::unique_fd Reduction::take(std::uint32_t number, unsigned type) {
+inline posix::unique_fd Reduction::take(std::uint64_t number, unsigned type) {
   if (number >= received_.size() || !received_[number])
     serialization::throw_error("a handle without its descriptor");
   struct stat file {};
@@ -161,7 +170,7 @@ inline posix::unique_fd Reduction::take(std::uint32_t number, unsigned type) {
   return static_cast<posix::unique_fd&&>(received_[number]);
 }
 
-inline const Reduction::Known* Reduction::find(std::uint32_t number, std::uint64_t place,
+inline const Reduction::Known* Reduction::find(std::uint64_t number, std::uint64_t place,
                                                const void* kind) const {
   if (number >= received_.size()) serialization::throw_error("a handle without its descriptor");
   if (number >= first_known_.size()) return nullptr;
@@ -174,7 +183,7 @@ inline const Reduction::Known* Reduction::find(std::uint32_t number, std::uint64
 }
 
 template <class Object, class Make>
-posix::Ref<Object> Reduction::once(std::uint32_t number, std::uint64_t place, Make make) {
+posix::Ref<Object> Reduction::once(std::uint64_t number, std::uint64_t place, Make make) {
   if (const Known* const known = find(number, place, &kind_of<Object>))
     return posix::Ref<Object>::share(static_cast<Object*>(known->object));
   posix::Ref<Object> made = make();

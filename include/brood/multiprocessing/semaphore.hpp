@@ -15,6 +15,8 @@ class Semaphore : public SharedHandle<sync::Semaphore<sync::SeatedMonitor>> {
  public:
   /// Starts at `value`. Throws std::invalid_argument if that is negative, os::OSError.
   explicit Semaphore(std::ptrdiff_t value = 1) : Semaphore{value, false} {}
+  /// For the Serializer: see Reduction.
+  Semaphore(serialization::Reader& in, Reduction& reduction) : SharedHandle{in, reduction} {}
 
   /// Takes 1, waiting for it if it must; false when `limit` is over first. Whoever comes along just
   /// as it is released may have it before those who wait.
@@ -40,9 +42,19 @@ class Semaphore : public SharedHandle<sync::Semaphore<sync::SeatedMonitor>> {
 class BoundedSemaphore : public Semaphore {
  public:
   explicit BoundedSemaphore(std::ptrdiff_t value = 1) : Semaphore{value, true} {}
+  /// For the Serializer: see Reduction.
+  BoundedSemaphore(serialization::Reader& in, Reduction& reduction) : Semaphore{in, reduction} {}
 
   /// The value it started with.
   std::size_t maxvalue() const noexcept { return core().bound(); }
 };
 
 }  // namespace brood::multiprocessing
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::Semaphore>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Semaphore> {};
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::BoundedSemaphore>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::BoundedSemaphore> {};

@@ -23,6 +23,7 @@
 #include "../posix/mutex.hpp"
 #include "../posix/named_memory.hpp"
 #include "../posix/ref.hpp"
+#include "reduction.hpp"
 
 namespace brood::multiprocessing::shared_memory {
 
@@ -48,6 +49,11 @@ class SharedMemory {
   explicit SharedMemory(const Name& name)
       : state_{posix::make_ref<State>(
             SharedMemoryOptions{.name = std::string{std::string_view{name}}})} {}
+
+  /// For the Serializer: see Reduction.
+  SharedMemory(serialization::Reader& in, Reduction& reduction);
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const;
 
   // Copied even when moved from, so that a handle always names something.
   SharedMemory(const SharedMemory&) noexcept = default;
@@ -92,6 +98,8 @@ class SharedMemory {
  private:
   struct State final : posix::RefCounted {
     explicit State(const SharedMemoryOptions& options);
+    State(std::string_view known_as, posix::unique_fd there, std::size_t bytes)
+        : name{known_as}, size{bytes}, file{std::move(there)}, mapping{file.get(), size} {}
     void make(std::int64_t wanted);
     void attach();
     void map() { mapping = posix::Mapping{file.get(), size}; }
@@ -103,8 +111,35 @@ class SharedMemory {
     posix::Mapping mapping;
   };
 
+  // The name follows it.
+  struct Reduced {
+    std::uint64_t file;  // the number of its descriptor
+    std::uint64_t size;
+    std::uint64_t name_size;
+  };
+
   posix::Ref<State> state_;
 };
+
+template <class Out>
+void SharedMemory::reduce(Out& out, Reduction& reduction) const {
+  const int fd = fileno();
+  if (fd < 0) posix::throw_os_error(EBADF, "pass shared memory on: it was closed", name());
+  const Reduced numbers{reduction.add(fd), size(), name().size()};
+  out.write_bytes(&numbers, sizeof numbers);
+  out.write_bytes(name().data(), name().size());
+}
+
+inline SharedMemory::SharedMemory(serialization::Reader& in, Reduction& reduction) {
+  const auto numbers = multiprocessing::read_plain<Reduced>(in);
+  const std::string_view name = in.read_bytes(static_cast<std::size_t>(numbers.name_size));
+  state_ = reduction.once<State>(numbers.file, 0, [&] {
+    posix::unique_fd file = reduction.take(numbers.file, S_IFREG);
+    if (numbers.size == 0 || numbers.size > posix::file_size(file.get()))
+      serialization::throw_error("shared memory of another size");
+    return posix::make_ref<State>(name, std::move(file), static_cast<std::size_t>(numbers.size));
+  });
+}
 
 inline SharedMemory::State::State(const SharedMemoryOptions& options) : name{options.name} {
   if (name.find('\0') != std::string::npos)
@@ -148,3 +183,8 @@ inline void SharedMemory::State::attach() {
 }
 
 }  // namespace brood::multiprocessing::shared_memory
+
+template <>
+struct brood::serialization::Serializer<brood::multiprocessing::shared_memory::SharedMemory>
+    : brood::multiprocessing::HandleSerializer<
+          brood::multiprocessing::shared_memory::SharedMemory> {};

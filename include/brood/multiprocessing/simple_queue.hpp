@@ -21,6 +21,12 @@ class SimpleQueue {
 
   /// Throws os::OSError.
   SimpleQueue() = default;
+  /// For the Serializer: see Reduction.
+  SimpleQueue(serialization::Reader& in, Reduction& reduction) : queue_{in, reduction} {}
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const {
+    queue_.reduce(out, reduction);
+  }
 
   /// Appends an item; never waits for a reader. Throws SerializationError, os::OSError (ENOSPC:
   /// memory is full).
@@ -61,3 +67,7 @@ class SimpleQueue {
 };
 
 }  // namespace brood::multiprocessing
+
+template <brood::Serializable T>
+struct brood::serialization::Serializer<brood::multiprocessing::SimpleQueue<T>>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::SimpleQueue<T>> {};

@@ -28,6 +28,9 @@ class RawValue : public SharedHandle<SharedCell<T>> {
   /// Throws os::OSError, as when memory or descriptors have run out.
   explicit RawValue(const T& value = T{})
       : SharedHandle<SharedCell<T>>{std::in_place, SharedCell<T>{value}} {}
+  /// For the Serializer: see Reduction.
+  RawValue(serialization::Reader& in, Reduction& reduction)
+      : SharedHandle<SharedCell<T>>{in, reduction} {}
 
   T get() const { return this->core().value; }
   void set(const T& value) const { this->core().value = value; }
@@ -44,6 +47,15 @@ class Value {
   explicit Value(const T& value = T{}) : Value{value, RLock{}} {}
   /// With a lock of the caller's, which several may share.
   Value(const T& value, const RLock& lock) : lock_{lock}, raw_{value} {}
+
+  /// For the Serializer: see Reduction.
+  Value(serialization::Reader& in, Reduction& reduction)
+      : lock_{in, reduction}, raw_{in, reduction} {}
+  template <class Out>
+  void reduce(Out& out, Reduction& reduction) const {
+    lock_.reduce(out, reduction);
+    raw_.reduce(out, reduction);
+  }
 
   // Copied even when moved from, so that a handle always names a value.
   Value(const Value&) noexcept = default;
@@ -91,3 +103,11 @@ class Value {
 };
 
 }  // namespace brood::multiprocessing
+
+template <brood::multiprocessing::Shareable T>
+struct brood::serialization::Serializer<brood::multiprocessing::RawValue<T>>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::RawValue<T>> {};
+
+template <brood::multiprocessing::Shareable T>
+struct brood::serialization::Serializer<brood::multiprocessing::Value<T>>
+    : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Value<T>> {};

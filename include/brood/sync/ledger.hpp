@@ -61,6 +61,11 @@ struct Debt {
 class Ledger {
  public:
   explicit Ledger(LedgerWords& words) : words_{words} {}
+  /// That of another process, with the event of its settled_fd().
+  Ledger(LedgerWords& words, posix::EventFd settled) noexcept
+      : words_{words}, settled_{std::move(settled)} {}
+
+  int settled_fd() const noexcept { return settled_.get(); }
 
   /// What a put or a take raises for its duration.
   class Mark {

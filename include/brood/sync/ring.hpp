@@ -28,7 +28,15 @@ class Ring {
   enum class Put { done, full };
 
   /// `bound` is how many records it takes, 0 for any number; `extra` as for RingMemory.
-  explicit Ring(std::uint64_t bound, std::size_t extra = 0) : memory_{extra}, bound_{bound} {}
+  explicit Ring(std::uint64_t bound, std::size_t extra = 0)
+      : memory_{bound, extra}, bound_{bound} {}
+
+  /// That of another process: its memory file, items_fd() and room_fd(). Throws as RingMemory.
+  Ring(posix::unique_fd memory, posix::EventFd items, posix::EventFd room, std::size_t extra)
+      : memory_{std::move(memory), extra},
+        items_{std::move(items)},
+        room_{std::move(room)},
+        bound_{memory_.control().bound} {}
 
   /// Appends a record of `size` bytes that `fill(std::byte*)` writes; runs under the producers'
   /// lock, so it must not throw, block or call user code. Throws os::OSError (ENOSPC).
@@ -164,6 +172,7 @@ class Ring {
 
   std::uint64_t bound() const noexcept { return bound_; }
   RingMemory& memory() noexcept { return memory_; }
+  const RingMemory& memory() const noexcept { return memory_; }
 
  private:
   struct ProducersLock : posix::RobustLock {

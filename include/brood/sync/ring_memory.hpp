@@ -20,6 +20,7 @@
 
 #include "../posix/mapping.hpp"
 #include "../posix/robust_mutex.hpp"
+#include "../serialization/error.hpp"
 
 namespace brood::sync {
 
@@ -63,7 +64,10 @@ struct RecordHeader {
 /// publishes it, stands beside it.
 struct RingControl {
   static constexpr std::size_t max_units = 16384;
+  static constexpr std::uint64_t is_ring = 0x676e69725f646f62;
 
+  std::uint64_t magic;  // is_ring; this and `bound` are set before anybody else has the file
+  std::uint64_t bound;  // how many records there may be, 0: any number
   posix::RobustMutex producers;
   alignas(64) std::atomic<std::uint64_t> tail;  // stored under `producers`: publishes records
   alignas(64) posix::RobustMutex consumers;
@@ -86,8 +90,7 @@ class RingMemory {
   static_assert(header_size == 16);
 
   /// Makes a ring's file, with `extra` bytes of control area for the owner behind RingControl.
-  explicit RingMemory(std::size_t extra)
-      : base_{(sizeof(RingControl) + extra + unit_size - 1) / unit_size * unit_size} {
+  RingMemory(std::uint64_t bound, std::size_t extra) : base_{base_for(extra)} {
     // The address space may be limited (ulimit -v): then a smaller ring has to do.
     for (units_ = RingControl::max_units;; units_ /= 8) {
       try {
@@ -105,12 +108,32 @@ class RingMemory {
     if (const int error = posix::reserve_memory(file_.get(), base_, 4096))
       posix::throw_os_error(error, "reserve memory for a queue");
     new (mapping_.data()) RingControl{};
+    control().magic = RingControl::is_ring;
+    control().bound = bound;
     control().units[0].store(in_use, std::memory_order_relaxed);
     control().units_touched.store(1, std::memory_order_relaxed);
     segment(0) = {1, 0, 2 * header_size};
     const auto first = first_slot(0, 0);
     control().tail.store(first.word(), std::memory_order_relaxed);
     control().head.store(first.word(), std::memory_order_relaxed);
+  }
+
+  /// Maps a ring's file that another process has made, with as much `extra`. Throws
+  /// SerializationError if it is none, os::OSError (ENOMEM: the address space is limited here).
+  RingMemory(posix::unique_fd file, std::size_t extra)
+      : base_{base_for(extra)}, file_{std::move(file)} {
+    const std::size_t size = posix::file_size(file_.get());
+    units_ = size < base_ ? 0 : (size - base_) / unit_size;
+    if (units_ == 0 || units_ > RingControl::max_units || size != base_ + units_ * unit_size)
+      serialization::throw_error("a queue whose memory is none of a queue");
+    mapping_ = posix::Mapping{file_.get(), size};
+    const auto inside = [this](const std::atomic<std::uint64_t>& word) {
+      const RingPosition at{word.load(std::memory_order_relaxed)};
+      return at.unit() < units_ && at.offset() <= (units_ - at.unit()) * unit_size - header_size;
+    };
+    if (control().magic != RingControl::is_ring || !inside(control().head) ||
+        !inside(control().tail))
+      serialization::throw_error("a queue whose memory is none of a queue");
   }
 
   RingControl& control() const noexcept { return *reinterpret_cast<RingControl*>(mapping_.data()); }
@@ -200,6 +223,10 @@ class RingMemory {
   };
   static_assert(sizeof(SegmentHeader) == header_size);
 
+  static constexpr std::size_t base_for(std::size_t extra) noexcept {
+    return (sizeof(RingControl) + extra + unit_size - 1) / unit_size * unit_size;
+  }
+
   std::byte* address(RingPosition at) const noexcept {
     return mapping_.data() + file_offset(at.unit()) + at.offset();
   }
@@ -265,7 +292,7 @@ class RingMemory {
   static constexpr std::uint8_t has_memory = 2;
 
   std::size_t base_;
-  std::size_t units_;
+  std::size_t units_ = 0;
   posix::unique_fd file_;
   posix::Mapping mapping_;
 };

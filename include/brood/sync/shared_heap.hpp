@@ -7,7 +7,8 @@
 // may still use what this one has let go. What is left of an arena goes with its last block. So
 // each block is zeros when it is made, and lives as long as any process that has a handle for it.
 //
-// Only the process that made an arena makes blocks in it; a forked child starts one of its own.
+// Only the process that made an arena makes blocks in it; a forked child starts one of its own. A
+// process that was handed the descriptor of one maps the blocks that it was told of.
 #pragma once
 
 #include <cstddef>
@@ -30,10 +31,15 @@ class SharedArena final : public posix::RefCounted {
       : file_{posix::make_memory_file("brood-shared", size)}, mapping_{file_.get(), size} {
     posix::reserve_whole(file_.get(), size);
   }
+  /// That of another process, in which this one makes no blocks. Throws os::OSError.
+  explicit SharedArena(posix::unique_fd file)
+      : file_{static_cast<posix::unique_fd&&>(file)},
+        mapping_{file_.get(), posix::file_size(file_.get())} {}
   ~SharedArena();
 
   int file() const noexcept { return file_.get(); }
   std::byte* data() const noexcept { return mapping_.data(); }
+  std::size_t size() const noexcept { return mapping_.size(); }
 
   /// The offset of a new block, or `none` if it does not fit. With the heap's lock held.
   std::size_t take(std::size_t size, std::size_t alignment) noexcept {

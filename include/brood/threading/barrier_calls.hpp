@@ -43,6 +43,14 @@ class BarrierCalls : public Handle {
   bool broken() const { return this->core().is_broken(); }
 
  protected:
+  /// Over a core that is there, which the Handle finds by `from...`.
+  template <class... From>
+  requires(sizeof...(From) > 0) explicit BarrierCalls(Timeout limit, From&... from)
+      : Handle{from...}, limit_{limit} {}
+
+  bool has_action() const noexcept { return static_cast<bool>(action_); }
+  Timeout limit() const noexcept { return limit_; }
+
   ~BarrierCalls() = default;
   BarrierCalls(const BarrierCalls&) = default;
   BarrierCalls& operator=(const BarrierCalls&) = default;
