@@ -125,6 +125,23 @@ TEST_CASE("as_completed takes futures of different types as AnyFuture") {
   CHECK(count == 2);
 }
 
+TEST_CASE("as_completed takes a list in braces of futures of different types") {
+  const Future<int> one;
+  const Future<void> other;
+  one.set_result(1);
+  other.set_result();
+  std::vector<futures::AnyFuture> seen;
+  for (const auto& future : futures::as_completed({one, other})) seen.push_back(future);
+  CHECK(seen == std::vector<futures::AnyFuture>{one, other});
+}
+
+TEST_CASE("what as_completed yields fills containers") {
+  std::vector<Future<int>> tasks(3);
+  for (const Future<int>& task : tasks) task.set_result(1);
+  auto completed = futures::as_completed(tasks);
+  CHECK(std::vector<Future<int>>(completed.begin(), completed.end()) == tasks);
+}
+
 TEST_CASE("as_completed may be left before its end") {
   std::vector<Future<int>> tasks(3);
   tasks[2].set_result(5);

@@ -236,6 +236,13 @@ TEST_CASE("a result whose constructor throws leaves the future as it was") {
   CHECK(future.done());
 }
 
+TEST_CASE("set_exception takes an exception itself") {
+  const Future<int> future;
+  future.set_exception(std::out_of_range{"the lid"});
+  CHECK_THROWS_AS(future.result(), std::out_of_range);
+  CHECK_THROWS_AS(future.set_exception(std::out_of_range{"again"}), futures::InvalidStateError);
+}
+
 TEST_CASE("set_exception refuses null") {
   const Future<int> future;
   CHECK_THROWS_AS(future.set_exception(nullptr), std::invalid_argument);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <brood/futures.hpp>
 #include <brood/futures/map.hpp>
+#include <brood/threading/event.hpp>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -12,6 +13,7 @@
 #include "support/catch.hpp"
 
 namespace futures = brood::futures;
+namespace threading = brood::threading;
 using futures::Future;
 using futures::ThreadPoolExecutor;
 using namespace std::chrono_literals;
@@ -382,4 +384,48 @@ TEST_CASE("a map result may be moved before it is gone through") {
   auto moved = std::move(results);
   CHECK(collect(std::move(moved)) == up_to(10));
   CHECK(calls == 10);
+}
+
+TEST_CASE("map takes a list in braces") {
+  ThreadPoolExecutor pool(2);
+  const auto twice = [](int i) { return 2 * i; };
+  CHECK(collect(pool.map(twice, {1, 2, 3})) == std::vector<int>{2, 4, 6});
+  CHECK(collect(pool.map({.chunksize = 2}, twice, {1, 2, 3})) == std::vector<int>{2, 4, 6});
+  // The list is gone by the time its elements are taken.
+  auto results = pool.map({.buffersize = 1}, [](std::string text) { return text; },
+                          {std::string(100, 'a'), std::string(100, 'b'), std::string(100, 'c')});
+  CHECK(collect(std::move(results)).back() == std::string(100, 'c'));
+}
+
+TEST_CASE("the results of map fill containers and go through views") {
+  ThreadPoolExecutor pool(2);
+  const auto text = [](int i) { return std::to_string(i); };
+  auto results = pool.map(text, up_to(3));
+  CHECK(std::vector<std::string>(results.begin(), results.end()) ==
+        std::vector<std::string>{"0", "1", "2"});
+  auto more = pool.map({.chunksize = 2}, text, up_to(3));
+  auto at = more.begin();
+  CHECK(*at++ == "0");
+  CHECK(*at == "1");
+  std::vector<std::string> first;
+  for (auto&& result : pool.map(text, up_to(9)) | std::views::take(2))
+    first.push_back(std::move(result));
+  CHECK(first == std::vector<std::string>{"0", "1"});
+}
+
+TEST_CASE("a map result that another is assigned to cancels what has not started") {
+  ThreadPoolExecutor pool(1);
+  threading::Event gate;
+  std::atomic<int> calls{0};
+  const auto call = [&](int i) {
+    gate.wait();
+    ++calls;
+    return i;
+  };
+  auto results = pool.map(call, up_to(50));
+  results.begin();
+  results = pool.map(call, up_to(2));
+  gate.set();
+  CHECK(collect(std::move(results)) == up_to(2));
+  CHECK(calls <= 3);
 }

@@ -885,3 +885,12 @@ TEST_CASE("a task behind a ring of cancelled ones gets its turn") {
   board::bump(0);
   CHECK(last.result(std::chrono::seconds{30}) == 4711);
 }
+
+TEST_CASE("a process pool maps a list in braces") {
+  ProcessPoolExecutor pool(2);
+  const auto twice = [](int number) { return 2 * number; };
+  auto results = pool.map(twice, {1, 2, 3});
+  CHECK(std::vector<int>(results.begin(), results.end()) == std::vector{2, 4, 6});
+  auto chunks = pool.map({.chunksize = 2}, twice, {1, 2, 3});
+  CHECK(std::vector<int>(chunks.begin(), chunks.end()) == std::vector{2, 4, 6});
+}

@@ -155,6 +155,22 @@ TEST_CASE("wait takes futures of different types as AnyFuture") {
   CHECK(futures::wait(tasks).done.size() == 3);
 }
 
+TEST_CASE("wait takes a condition without a limit") {
+  const std::vector<Future<int>> tasks(2);
+  tasks[1].set_result(1);
+  CHECK(futures::wait(tasks, futures::FIRST_COMPLETED).done == std::vector{tasks[1]});
+}
+
+TEST_CASE("wait takes a list in braces of futures of different types") {
+  const Future<int> done;
+  const Future<std::string> never;
+  done.set_result(1);
+  const auto [finished, unfinished] = futures::wait({done, never}, 0s);
+  CHECK(finished == std::vector<futures::AnyFuture>{done});
+  CHECK(unfinished == std::vector<futures::AnyFuture>{never});
+  CHECK(futures::wait({done, never}, 10s, futures::FIRST_COMPLETED).done.size() == 1);
+}
+
 TEST_CASE("a wait that ends early leaves nothing registered") {
   const Future<int> pending;
   for (int i = 0; i < 1000; ++i) {

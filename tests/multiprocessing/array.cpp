@@ -103,9 +103,11 @@ TEST_CASE("arrays of all sizes come and go and leave no memory") {
 TEST_CASE("an Array has a lock and a RawArray has none") {
   const mp::RLock lock;
   const mp::Array<int> own(3), given(3, lock), same({1, 2, 3}),
-      ranged(std::vector<int>{1, 2}, lock);
+      ranged(std::vector<int>{1, 2}, lock), braces({1, 2}, lock);
   CHECK(given.get_lock() == lock);
   CHECK(ranged.get_lock() == lock);
+  CHECK(braces.get_lock() == lock);
+  CHECK(braces.size() == 2);
   CHECK_FALSE(own.get_lock() == lock);
   CHECK(own.get_obj().data() == own.data());
   {

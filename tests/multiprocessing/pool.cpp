@@ -521,3 +521,26 @@ TEST_CASE("the results of imap can be looked at twice and left out") {
   for (auto it = unseen.begin(); it != unseen.end(); ++it) ++count;
   CHECK(count == 3);
 }
+
+TEST_CASE("the map functions of a Pool take lists in braces") {
+  mp::Pool pool(2);
+  const auto twice = [](int n) { return 2 * n; };
+  const auto add = [](int a, int b) { return a + b; };
+  CHECK(pool.map(twice, {1, 2, 3}) == std::vector{2, 4, 6});
+  CHECK(pool.map(twice, {1, 2, 3}, 2) == std::vector{2, 4, 6});
+  CHECK(pool.map_async(twice, {4}).get() == std::vector{8});
+  CHECK(pool.starmap(add, {std::pair(1, 2), std::pair(3, 4)}) == std::vector{3, 7});
+  CHECK(pool.starmap_async(add, {std::pair(1, 2)}).get() == std::vector{3});
+  CHECK(pool.imap(twice, {1, 2}).next() == 2);
+  CHECK(pool.imap_unordered(twice, {5}).next() == 10);
+}
+
+TEST_CASE("the results of imap fill containers") {
+  mp::Pool pool(2);
+  auto results = pool.imap([](int n) { return 2 * n; }, std::vector{1, 2, 3});
+  CHECK(std::vector<int>(results.begin(), results.end()) == std::vector{2, 4, 6});
+  auto more = pool.imap([](int n) { return 2 * n; }, std::vector{1, 2});
+  auto at = more.begin();
+  CHECK(*at++ == 2);
+  CHECK(*at == 4);
+}

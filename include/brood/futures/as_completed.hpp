@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../posix/exchange.hpp"
+#include "consumed.hpp"
 #include "gathering.hpp"
 
 namespace brood::futures {
@@ -19,10 +20,12 @@ namespace brood::futures {
 template <class F>
 class AsCompleted {
  public:
-  /// A single-pass input iterator.
+  /// A single-pass input iterator, old style too.
   class iterator {
    public:
     using iterator_concept = std::input_iterator_tag;
+    using iterator_category = std::input_iterator_tag;
+    using pointer = F*;
     using value_type = F;
     using difference_type = std::ptrdiff_t;
     using reference = F&&;
@@ -37,7 +40,11 @@ class AsCompleted {
       range_->advance();
       return *this;
     }
-    void operator++(int) { ++*this; }
+    Consumed<F> operator++(int) {
+      Consumed<F> result{**this};
+      ++*this;
+      return result;
+    }
 
     /// Two of one range are equal when both are at the end or neither is.
     friend bool operator==(const iterator& a, const iterator& b) noexcept {
@@ -86,8 +93,14 @@ template <FutureRange Range>
 AsCompleted<FutureOf<Range>> as_completed(Range&& futures, Timeout timeout = forever) {
   return {distinct(std::forward<Range>(futures)), timeout};
 }
+/// The same for a list in braces: of one type, or mixed, which gives AnyFutures.
 template <class F>
 AsCompleted<F> as_completed(std::initializer_list<F> futures, Timeout timeout = forever) {
+  return {distinct(futures), timeout};
+}
+template <class Mixed = AnyFuture>
+AsCompleted<Mixed> as_completed(std::initializer_list<std::type_identity_t<Mixed>> futures,
+                                Timeout timeout = forever) {
   return {distinct(futures), timeout};
 }
 

@@ -53,6 +53,13 @@ class FutureHandle {
   /// Completes it with an exception. Throws InvalidStateError when it is done or an executor is
   /// at work on it, std::invalid_argument for null.
   void set_exception(std::exception_ptr error) const;
+  /// The same, made of a temporary: set_exception(NoSoap{"all used up"}). (One that was caught by
+  /// reference is passed on by std::current_exception(), which keeps its type.)
+  template <class E>
+  requires std::is_base_of_v<std::exception, E>
+  void set_exception(E&& error) const {
+    set_exception(std::make_exception_ptr(std::forward<E>(error)));
+  }
 
   /// Same future.
   friend bool operator==(const FutureHandle& a, const FutureHandle& b) noexcept {

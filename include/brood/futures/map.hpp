@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "../posix/exchange.hpp"
+#include "consumed.hpp"
 #include "future.hpp"
 
 namespace brood::futures {
@@ -85,10 +86,12 @@ class MapResults {
   using Slot = typename ItsBatch::Slot;
 
  public:
-  /// A single-pass input iterator.
+  /// A single-pass input iterator, old style too: `std::vector<R>(results.begin(), results.end())`.
   class iterator {
    public:
     using iterator_concept = std::input_iterator_tag;
+    using iterator_category = std::input_iterator_tag;
+    using pointer = void;
     using value_type = std::conditional_t<std::is_void_v<R>, None, std::remove_cvref_t<R>>;
     using difference_type = std::ptrdiff_t;
     using reference = std::conditional_t<std::is_void_v<R>, None, std::add_rvalue_reference_t<R>>;
@@ -121,7 +124,11 @@ class MapResults {
       range_->advance();
       return *this;
     }
-    void operator++(int) { ++*this; }
+    Consumed<value_type> operator++(int) {
+      Consumed<value_type> result{**this};
+      ++*this;
+      return result;
+    }
 
     /// Two of one range are equal when both are at the end or neither is.
     friend bool operator==(const iterator& a, const iterator& b) noexcept {
@@ -167,7 +174,12 @@ class MapResults {
     other.futures_.clear();
     other.current_.reset();
   }
-  MapResults& operator=(MapResults&&) = delete;
+  /// Ends this one first, as the destructor does.
+  MapResults& operator=(MapResults&& other) noexcept {
+    if (this == &other) return *this;
+    std::destroy_at(this);
+    return *std::construct_at(this, std::move(other));
+  }
   ~MapResults() {
     if (begun_) cancel();
   }

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <concepts>
+#include <initializer_list>
 #include <optional>
 
 #include "../os.hpp"
@@ -124,6 +125,16 @@ class ProcessPoolExecutor {
   requires(sizeof...(Ranges) == 0 ||
            RemotelyInvocable<F, Element<Ranges>...>) auto map(MapOptions options, F f,
                                                               Ranges&&... ranges);
+
+  /// The same for a list in braces: map(wash, {1, 2, 3}).
+  template <class F, class T>
+  auto map(F f, std::initializer_list<T> list) {
+    return map(std::move(f), std::vector<T>{list});
+  }
+  template <class F, class T>
+  auto map(MapOptions options, F f, std::initializer_list<T> list) {
+    return map(options, std::move(f), std::vector<T>{list});
+  }
 
   template <class F, class... Ranges>
   requires(sizeof...(Ranges) != 0) && Refused<F, Element<Ranges>...> auto map(F f,

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <concepts>
+#include <initializer_list>
 #include <optional>
 #include <string>
 
@@ -72,6 +73,15 @@ class ThreadPoolExecutor {
   template <class F, class... Ranges>
   requires Mappable<F, Ranges...>
   auto map(MapOptions options, F f, Ranges&&... ranges);
+  /// The same for a list in braces: map(wash, {1, 2, 3}).
+  template <class F, class T>
+  requires Mappable<F, std::vector<T>>
+  auto map(F f, std::initializer_list<T> list) { return map(std::move(f), std::vector<T>{list}); }
+  template <class F, class T>
+  requires Mappable<F, std::vector<T>>
+  auto map(MapOptions options, F f, std::initializer_list<T> list) {
+    return map(options, std::move(f), std::vector<T>{list});
+  }
 
   /// No more submits. May be called again. With .wait, throws std::logic_error in a task of this
   /// executor, which would wait for itself (the rest has been done then).

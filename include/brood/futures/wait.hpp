@@ -29,9 +29,17 @@ struct WaitResult {
 template <FutureRange Range>
 WaitResult<FutureOf<Range>> wait(Range&& futures, Timeout timeout = forever,
                                  ReturnWhen when = ALL_COMPLETED);
+template <FutureRange Range>
+WaitResult<FutureOf<Range>> wait(Range&& futures, ReturnWhen when) {
+  return wait(std::forward<Range>(futures), forever, when);
+}
+/// The same for a list in braces: of one type, or mixed, which gives AnyFutures.
 template <class F>
 WaitResult<F> wait(std::initializer_list<F> futures, Timeout timeout = forever,
                    ReturnWhen when = ALL_COMPLETED);
+template <class Mixed = AnyFuture>
+WaitResult<Mixed> wait(std::initializer_list<std::type_identity_t<Mixed>> futures,
+                       Timeout timeout = forever, ReturnWhen when = ALL_COMPLETED);
 
 // Bodies.
 
@@ -55,6 +63,11 @@ WaitResult<FutureOf<Range>> wait(Range&& futures, Timeout timeout, ReturnWhen wh
 template <class F>
 WaitResult<F> wait(std::initializer_list<F> futures, Timeout timeout, ReturnWhen when) {
   return wait(std::vector<F>{futures}, timeout, when);
+}
+template <class Mixed>
+WaitResult<Mixed> wait(std::initializer_list<std::type_identity_t<Mixed>> futures, Timeout timeout,
+                       ReturnWhen when) {
+  return wait(std::vector<Mixed>{futures}, timeout, when);
 }
 
 }  // namespace brood::futures

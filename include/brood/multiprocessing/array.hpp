@@ -152,6 +152,7 @@ class Array : public RawArray<T> {
   template <class Source>
   requires std::is_constructible_v<RawArray<T>, Source> Array(Source&& source, const RLock& lock)
       : RawArray<T>(std::forward<Source>(source)), lock_{lock} {}
+  Array(std::initializer_list<T> values, const RLock& lock) : RawArray<T>(values), lock_{lock} {}
 
   /// For the Serializer: see Reduction.
   Array(serialization::Reader& in, Reduction& reduction)

@@ -11,6 +11,7 @@
 
 #include <concepts>
 #include <exception>
+#include <initializer_list>
 #include <optional>
 #include <vector>
 
@@ -151,6 +152,33 @@ class Pool {
     return results(std::move(f), calls(std::forward<Range>(range)), chunksize, false);
   }
 
+  /// The same for lists in braces: pool.map(wash, {1, 2, 3}).
+  template <class F, class T>
+  auto map(F f, std::initializer_list<T> list, std::optional<std::size_t> chunksize = {}) {
+    return map(std::move(f), std::vector<T>{list}, chunksize);
+  }
+  template <class F, class T>
+  auto map_async(F f, std::initializer_list<T> list, std::optional<std::size_t> chunksize = {}) {
+    return map_async(std::move(f), std::vector<T>{list}, chunksize);
+  }
+  template <class F, class T>
+  auto starmap(F f, std::initializer_list<T> list, std::optional<std::size_t> chunksize = {}) {
+    return starmap(std::move(f), std::vector<T>{list}, chunksize);
+  }
+  template <class F, class T>
+  auto starmap_async(F f, std::initializer_list<T> list,
+                     std::optional<std::size_t> chunksize = {}) {
+    return starmap_async(std::move(f), std::vector<T>{list}, chunksize);
+  }
+  template <class F, class T>
+  auto imap(F f, std::initializer_list<T> list, std::size_t chunksize = 1) {
+    return imap(std::move(f), std::vector<T>{list}, chunksize);
+  }
+  template <class F, class T>
+  auto imap_unordered(F f, std::initializer_list<T> list, std::size_t chunksize = 1) {
+    return imap_unordered(std::move(f), std::vector<T>{list}, chunksize);
+  }
+
   /// No more calls; the workers end when all is done. Does not wait.
   void close() { executor_.shutdown({.wait = false}); }
 
@@ -218,9 +246,12 @@ class PoolResults {
   /// for again), and std::out_of_range when there are no more.
   Value next(Timeout timeout = forever);
 
+  /// A single-pass input iterator, old style too: `std::vector<R>(results.begin(), results.end())`.
   class iterator {
    public:
     using iterator_concept = std::input_iterator_tag;
+    using iterator_category = std::input_iterator_tag;
+    using pointer = void;
     using value_type = Value;
     using difference_type = std::ptrdiff_t;
     using reference = Value&&;
@@ -246,21 +277,29 @@ class PoolResults {
       error_ = nullptr;
       return *this;
     }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept {
-      return !it.taken_ && it.results_->left() == 0;
+    futures::Consumed<Value> operator++(int) {
+      futures::Consumed<Value> result{**this};
+      ++*this;
+      return result;
+    }
+    /// Two of one range are equal when both are at the end or neither is.
+    friend bool operator==(const iterator& a, const iterator& b) noexcept {
+      return a.at_end() == b.at_end();
     }
 
    private:
     friend PoolResults;
     explicit iterator(PoolResults* results) noexcept : results_{results} {}
+    bool at_end() const noexcept {
+      return results_ == nullptr || (!taken_ && results_->left() == 0);
+    }
     PoolResults* results_;
     mutable bool taken_ = false;
     mutable std::optional<Value> value_;  // one of the two, when taken
     mutable std::exception_ptr error_;
   };
   iterator begin() noexcept { return iterator{this}; }
-  std::default_sentinel_t end() const noexcept { return {}; }
+  iterator end() noexcept { return iterator{nullptr}; }
 
   /// How many results have not been given out.
   std::size_t left() const noexcept { return left_; }
