@@ -7,12 +7,12 @@
 #include <chrono>
 #include <vector>
 
+#include "support/patience.hpp"
+
 namespace support {
 
 using namespace std::chrono_literals;
 
-// Long enough that it is never up in a test that passes.
-inline constexpr brood::Timeout patience{std::chrono::seconds{30}};
 // Short enough to be waited for.
 inline constexpr brood::Timeout moment{std::chrono::milliseconds{10}};
 

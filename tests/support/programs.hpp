@@ -21,10 +21,9 @@
 #include <utility>
 
 #include "support/catch.hpp"
+#include "support/patience.hpp"
 
 namespace support {
-
-inline constexpr brood::Timeout patience{std::chrono::seconds{30}};
 
 // A T in memory that forked children share. They must not outlive it.
 template <class T>

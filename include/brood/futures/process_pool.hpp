@@ -235,12 +235,15 @@ class RemoteTask final : public FutureState<R>, public RemoteWork {
   void fail(std::exception_ptr error) noexcept override {
     if (this->try_start()) failed(std::move(error));
   }
-  void publish() noexcept override {
-    if (status_ != Status::pending) this->complete(status_);
+  void publish(posix::List<Callbacks>* later) noexcept override {
+    if (status_ != Status::pending) Callbacks{this, FutureState<R>::publish(status_)}.run(later);
   }
   void cancel() noexcept override { FutureState<R>::cancel(); }
 
   // As a future's state.
+  void help(Waiting& waiting) override {
+    if (!this->is_listened()) core_->wait_for(*this, waiting);
+  }
   bool started() const noexcept override { return core_->taken(*this); }
   bool may_cancel() noexcept override { return core_->withdraw(*this); }
   void on_cancelled() noexcept override { core_->forget(*this); }
@@ -267,6 +270,9 @@ class RemoteChunkTask final : public posix::RefCounted, public RemoteWork {
   class Item final : public FutureState<R> {
    public:
     explicit Item(posix::Ref<RemoteChunkTask> chunk) noexcept : chunk_{std::move(chunk)} {}
+    void help(Waiting& waiting) override {
+      if (!this->is_listened()) chunk_->core_->wait_for(*chunk_, waiting);
+    }
     bool started() const noexcept override { return chunk_->core_->taken(*chunk_); }
     bool may_cancel() noexcept override { return !started(); }
     void on_cancelled() noexcept override { chunk_->lost_interest(); }
@@ -316,9 +322,10 @@ class RemoteChunkTask final : public posix::RefCounted, public RemoteWork {
     for (auto& item : items_)
       if (item->status_ == Status::pending && item->try_start()) failed(*item, error);
   }
-  void publish() noexcept override {
+  void publish(posix::List<Callbacks>* later) noexcept override {
     for (auto& item : take_items())
-      if (item->status_ != Status::pending) item->complete(item->status_);
+      if (item->status_ != Status::pending)
+        Callbacks{item.get(), item->publish(item->status_)}.run(later);
   }
   void cancel() noexcept override {
     for (auto& item : copy_items()) item->cancel();
@@ -369,7 +376,7 @@ class RemoteChunkTask final : public posix::RefCounted, public RemoteWork {
 
   const posix::Ref<ProcessPoolCore> core_;
   posix::Mutex mutex_;  // guards items_ between cancel() and who takes them away; the items
-                        // themselves are changed by the collector only
+                        // themselves are changed by who collects the chunk
   std::vector<posix::Ref<Item>> items_;
   std::atomic<std::size_t> interested_{0};
 };

@@ -6,9 +6,25 @@
 // -----------------+---------------------------------+---------------------------------------------
 // queued           | in the backlog                  | publish(), under the mutex, in order
 // published        | in a slot (see task_table.hpp)  | a worker, by taking it
-// collected        | nowhere: its future is done     | the collector thread
+// collected        | nowhere: its future is done     | who has claimed it: see below
 // withdrawn        | nowhere: its future is cancelled | cancel(), by one compare-and-swap on
 //                  |                                  | `where_` (queued) or the slot's word
+//
+// A result is claimed, under the mutex, when it is done and nobody else has claimed it; whoever has
+// claimed it reads it and makes the future done. Three come for it:
+//
+// who                  | when                                   | callbacks
+// ---------------------+----------------------------------------+----------------------------------
+// a waiting thread     | told by the worker (task_table.hpp),   | left to the collector thread:
+// they
+//                      | for the one task that it waits for     | may need what this one has locked
+// the collector thread | told by the worker: nobody waits       | run there
+// the same             | a worker has died: what it had done is | run there
+//                      | collected, then the rest has crashed   |
+//
+// So a round trip takes one wake each way, and none while both sides look out for it. A thread that
+// waits for several tasks, for one that lies in the backlog, has callbacks, or is waited for by
+// others already, sleeps on the future's own word, and whoever makes it done wakes it.
 //
 // The collector thread sleeps in poll() on an eventfd that workers set, only while it sleeps, on
 // the fork server's socket, where deaths are reported, and on a pidfd of the server, no longer than
@@ -28,6 +44,20 @@
 namespace brood::futures {
 
 class ProcessPoolCore;
+
+/// The callbacks of a future that is done, each with a handle of it.
+struct Callbacks {
+  StateBase* state;
+  Callback* first;
+  /// Runs them, or puts them into `later`.
+  void run(posix::List<Callbacks>* later) const noexcept {
+    if (first == nullptr) return;
+    if (later == nullptr)
+      state->run_callbacks(first);
+    else
+      later->push_back(*this);
+  }
+};
 
 /// A task as the pool sees it, whatever its result type. The pool holds one reference from submit
 /// until it is collected or withdrawn.
@@ -50,8 +80,8 @@ class RemoteWork {
   virtual void load(Outcome outcome, std::string_view bytes) noexcept = 0;
   /// There will be no result but this.
   virtual void fail(std::exception_ptr error) noexcept = 0;
-  /// Makes the future(s) done; runs callbacks.
-  virtual void publish() noexcept = 0;
+  /// Makes the future(s) done. Callbacks run here, or are put into `later`.
+  virtual void publish(posix::List<Callbacks>* later) noexcept = 0;
   /// Cancels what can be cancelled.
   virtual void cancel() noexcept = 0;
 
@@ -106,6 +136,7 @@ class ProcessPoolCore final : public posix::RefCounted {
 
   /// Throws std::runtime_error (shut down, forked), BrokenProcessPool, os::OSError.
   void submit(RemoteWork& task) {
+    bool failed = true;
     // Asked first: in a forked child some other thread may seem to hold the mutex for ever.
     if (is_foreign())
       throw std::runtime_error{
@@ -131,9 +162,10 @@ class ProcessPoolCore final : public posix::RefCounted {
       append(task);
       publish_backlog();
       start_workers();
+      if (hopeless_.empty()) failed = false;
     }
     table_.notify();
-    fail_hopeless();
+    if (failed) fail_hopeless();
   }
 
   /// Whether `task` was kept from starting by this call. Takes no lock.
@@ -165,6 +197,27 @@ class ProcessPoolCore final : public posix::RefCounted {
     table_.notify();
     table_.done_event().set();  // the pool may be finished now
     task.release();
+  }
+
+  /// Waits until the task is done, and collects its result; returns before it is over when others
+  /// will bring that about.
+  void wait_for(RemoteWork& task, const Waiting& waiting) noexcept {
+    const std::uint64_t where = task.where_.load();
+    if (!waiting.one() || where == RemoteWork::queued || where == RemoteWork::withdrawn ||
+        is_foreign())
+      return;
+    const auto index = static_cast<std::uint32_t>(where & 0xffff);
+    const std::uint64_t ticket = where >> 16;
+    Slot& slot = table_.slot(index);
+    {
+      const posix::Locked lock{mutex_};
+      if (in_slot_[index].task != &task || in_slot_[index].claimed) return;
+      std::uint32_t nobody = SlotWaiter::none;
+      if (!slot.waiter.compare_exchange_strong(nobody, SlotWaiter::awake(ticket))) return;
+      const std::uint64_t word = slot.word.load();
+      if (word >> 16 != ticket || SlotWord::phase(word) == Phase::done) table_.dismiss_waiter(slot);
+    }
+    if (table_.wait_for(slot, ticket, patience_, waiting.deadline())) collect_one(task, index);
   }
 
   /// Whether a worker has taken it.
@@ -243,6 +296,14 @@ class ProcessPoolCore final : public posix::RefCounted {
     RemoteWork* task = nullptr;
     Place args = {};
     std::int64_t limit = Slot::no_limit;
+    bool claimed = false;  // somebody reads its result
+  };
+  struct Done {
+    RemoteWork* task;
+    std::uint32_t slot;
+    Place result;
+    Outcome outcome;
+    bool sound;
   };
   struct Failure {
     RemoteWork* task;
@@ -391,7 +452,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     Slot& slot = table_.slot(static_cast<std::uint32_t>(index));
     const std::uint64_t word = slot.word.load(std::memory_order_acquire);
     free_place(in_slot_[index].args);
-    slot.word.store(SlotWord::make(word >> 16, Phase::free), std::memory_order_release);
+    slot.word.store(SlotWord::make(word >> 16, Phase::free));
     leave_slot(index);
     free_slots_.push_back(static_cast<std::uint32_t>(index));
   }
@@ -399,6 +460,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     if (in_slot_[index].limit != Slot::no_limit) --limited_;
     in_slot_[index] = {};
     --in_flight_;
+    table_.dismiss_waiter(table_.slot(static_cast<std::uint32_t>(index)));
   }
 
   void start_workers() {
@@ -443,7 +505,7 @@ class ProcessPoolCore final : public posix::RefCounted {
     }
     for (std::uint32_t index = 0; index < in_slot_.size(); ++index) {
       RemoteWork* const task = in_slot_[index].task;
-      if (task == nullptr) continue;
+      if (task == nullptr || in_slot_[index].claimed) continue;
       // Once it is taken it can't be withdrawn any more.
       std::uint64_t word = table_.slot(index).word.load();
       if (SlotWord::phase(word) == Phase::ready)
@@ -463,7 +525,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   static void settle(posix::List<Failure> failures) noexcept {
     for (auto& [task, error] : failures) {
       task->fail(std::move(error));
-      task->publish();
+      task->publish(nullptr);
       task->release();
     }
   }
@@ -505,10 +567,12 @@ class ProcessPoolCore final : public posix::RefCounted {
   bool collect_once() {
     const bool news = collect_results();
     bool time_to_look = false;
+    posix::List<Callbacks> later;
     if (!receive_reports() || server_ended_) give_up("the process pool's fork server has died");
     {
       const posix::Locked lock{mutex_};
-      if (server_gone_ || ((!broken_.empty() || shut_down_) && unfinished_ == 0)) {
+      later.swap(later_);
+      if (later.empty() && (server_gone_ || !broken_.empty() || shut_down_) && unfinished_ == 0) {
         stopping_ = true;
         table_.shared().stop.store(1);
         table_.wake_all();
@@ -525,7 +589,8 @@ class ProcessPoolCore final : public posix::RefCounted {
       time_to_look =
           limited_ != 0 && now() >= std::min(first_end_, Slot::end_of(looked_, least_limit_));
     }
-    if (news) {
+    for (const Callbacks& callbacks : later) callbacks.run(nullptr);
+    if (news || !later.empty()) {
       if (time_to_look) expire_tasks();
       return true;
     }
@@ -539,7 +604,8 @@ class ProcessPoolCore final : public posix::RefCounted {
                           {server_.sentinel(), POLLIN, 0}};
       const Timeout left =
           alarm == Slot::no_limit ? forever : Timeout{std::chrono::nanoseconds{alarm - now()}};
-      posix::poll_until(entries, 3, posix::Deadline{left});
+      // Without the server nothing is left but what waiting threads have claimed.
+      posix::poll_until(entries, server_gone_ ? 1 : 3, posix::Deadline{left});
       server_ended_ = entries[2].revents != 0;  // believed when all that it sent is read
     }
     table_.shared().collector_asleep.store(0);
@@ -599,41 +665,82 @@ class ProcessPoolCore final : public posix::RefCounted {
     {
       const posix::Locked lock{mutex_};
       for (const std::uint32_t index : slots) {
-        const Slot& slot = table_.slot(index);
-        const std::uint64_t word = slot.word.load(std::memory_order_acquire);
-        if (SlotWord::phase(word) != Phase::done || in_slot_[index].task == nullptr) continue;
-        const Place result = slot.result;
-        done_.push_back({in_slot_[index].task, index, result, slot.outcome,
-                         table_.holds(result, SlotWord::worker(word))});
+        Done done;
+        if (claim(index, done)) done_.push_back(done);
       }
     }
     if (done_.empty()) return false;
-    for (const Done& done : done_) {
-      const char* const bytes = done.result.unit == Place::in_slot ? table_.slot(done.slot).small
-                                                                   : table_.bytes(done.result.unit);
-      if (done.sound)
-        done.task->load(done.outcome, {bytes, static_cast<std::size_t>(done.result.size)});
-      else
-        done.task->fail(std::make_exception_ptr(serialization::SerializationError{
-            "serialization: the worker has spoilt the memory that it shares with the pool"}));
-    }
+    for (const Done& done : done_) load(done);
     {
       const posix::Locked lock{mutex_};
-      for (const Done& done : done_) {
-        if (done.sound) free_place(done.result);
-        free_slot(done.slot);
-      }
-      unfinished_ -= done_.size();
-      deaths_in_a_row_ = 0;
-      publish_backlog();
+      for (const Done& done : done_) let_go(done);
     }
     table_.notify();
     fail_hopeless();
     for (const Done& done : done_) {
-      done.task->publish();
+      done.task->publish(nullptr);
       done.task->release();
     }
     return true;
+  }
+
+  // (In the thread that waits for it.) The same for one task, if it still lies in that slot.
+  void collect_one(RemoteWork& task, std::uint32_t index) noexcept {
+    Done done;
+    {
+      const posix::Locked lock{mutex_};
+      if (in_slot_[index].task != &task || !claim(index, done)) return;
+    }
+    load(done);
+    posix::List<Callbacks> later;
+    task.publish(&later);
+    bool collector_cares = false;
+    bool work_waits = false;
+    bool failed = false;
+    {
+      const posix::Locked lock{mutex_};
+      work_waits = first_ != nullptr;
+      let_go(done);
+      failed = !hopeless_.empty();
+      for (const Callbacks& callbacks : later) later_.push_back(callbacks);
+      collector_cares = !later.empty() || shut_down_ || !broken_.empty();
+    }
+    if (collector_cares) table_.done_event().set();
+    if (work_waits) table_.notify();
+    if (failed) fail_hopeless();
+    task.release();
+  }
+
+  // With the mutex held: false when there is nothing to read, or somebody else does.
+  bool claim(std::uint32_t index, Done& done) noexcept {
+    const Slot& slot = table_.slot(index);
+    const std::uint64_t word = slot.word.load(std::memory_order_acquire);
+    InSlot& in_slot = in_slot_[index];
+    if (SlotWord::phase(word) != Phase::done || in_slot.task == nullptr || in_slot.claimed)
+      return false;
+    const Place result = slot.result;
+    done = {in_slot.task, index, result, slot.outcome,
+            table_.holds(result, SlotWord::worker(word))};
+    if (done.sound) table_.take_over(result);
+    in_slot.claimed = true;
+    return true;
+  }
+  void load(const Done& done) noexcept {
+    const char* const bytes = done.result.unit == Place::in_slot ? table_.slot(done.slot).small
+                                                                 : table_.bytes(done.result.unit);
+    if (done.sound)
+      done.task->load(done.outcome, {bytes, static_cast<std::size_t>(done.result.size)});
+    else
+      done.task->fail(std::make_exception_ptr(serialization::SerializationError{
+          "serialization: the worker has spoilt the memory that it shares with the pool"}));
+  }
+  // With the mutex held.
+  void let_go(const Done& done) noexcept {
+    if (done.sound) free_place(done.result);
+    free_slot(done.slot);
+    --unfinished_;
+    deaths_in_a_row_ = 0;
+    if (first_ != nullptr) publish_backlog();
   }
 
   // False: there will be no more, though there should be.
@@ -785,8 +892,9 @@ class ProcessPoolCore final : public posix::RefCounted {
   std::int64_t least_limit_ = Slot::no_limit;  // there ever was
   std::size_t unfinished_ = 0;                 // in slots or in the backlog
   posix::List<Failure> hopeless_;
-  std::string broken_;       // why; empty: it is not
-  bool collecting_ = false;  // the collector was started
+  posix::List<Callbacks> later_;  // for the collector to run
+  std::string broken_;            // why; empty: it is not
+  bool collecting_ = false;       // the collector was started
   bool shut_down_ = false;
   bool replace_ = true;  // workers that end
   bool draining_ = false;
@@ -796,13 +904,7 @@ class ProcessPoolCore final : public posix::RefCounted {
   posix::OsThread collector_;  // joined under the other mutex, when finished
   // (Guarded by the mutex until here.)
   posix::ForkServer server_;  // asked under the mutex; its reports are the collector's
-  struct Done {
-    RemoteWork* task;
-    std::uint32_t slot;
-    Place result;
-    Outcome outcome;
-    bool sound;
-  };
+  sync::Patience patience_{table_.shared().several_processors != 0};  // of waiting threads
   // The collector's own.
   posix::List<std::uint32_t> collected_;
   posix::List<Done> done_;

@@ -246,6 +246,12 @@ class StateBase {
   /// Destroys the value, if there is one: the last handle has gone.
   virtual void discard_value() noexcept {}
 
+  /// Whether somebody is told of its end. (Those who know it by address only, see try_add_owner(),
+  /// are told by callbacks.)
+  bool is_listened() const noexcept {
+    return (word_.load(std::memory_order_relaxed) & listened) != 0;
+  }
+
   /// The lock of the lists, which a task may use for a few instructions of its own. lock() returns
   /// the word as it is then, unlock() leaves the one it is given.
   std::uint32_t lock() noexcept;
@@ -262,10 +268,6 @@ class StateBase {
     return static_cast<std::uint32_t>(status);
   }
 
-  // Those who know it by address only, see try_add_owner(), are told by callbacks.
-  bool is_listened() const noexcept {
-    return (word_.load(std::memory_order_relaxed) & listened) != 0;
-  }
   bool try_own(bool or_running) noexcept;
   bool sleep(const posix::Deadline& deadline) noexcept;
   Callback* publish_locked(Status status) noexcept;

@@ -33,9 +33,33 @@
 // times the throughput.) Who wakes by itself takes its own bit away; a notifier that comes too late
 // for the bit takes the name back and looks for another sleeper. When somebody dies, whatever it
 // left undone here is made good by clearing `waking` and waking everybody once. What is written on
-// one side and looked at on the other (the ring, `sleepers`, `waking`; `done`, `collector_asleep`;
-// `started`, `collector_alarm`) is accessed in sequentially consistent order throughout: whoever
-// writes first and then looks is seen, or sees.
+// one side and looked at on the other (the ring, `sleepers`, `waking`, `looking`; a slot's word,
+// `waiter`; `done`, `collector_asleep`; `started`, `collector_alarm`) is accessed in sequentially
+// consistent order throughout: whoever writes first and then looks is seen, or sees.
+//
+// A worker that finds nothing looks out for a moment before it sleeps (see sync/patience.hpp), one
+// of them at a time, which `looking` names: meanwhile no wake is sent. It takes its name back
+// before it takes a task, or before it looks for the last time and sleeps.
+//
+// Who is told of a result. A thread that waits for one task is told by the worker itself, through
+// `waiter` in the slot, and collects that result. All others are collected by the pool's thread,
+// which the worker tells by a bit in `done`, and wakes if it sleeps.
+//
+// waiter | next   | who, and when
+// -------+--------+----------------------------------------------------------------------------
+// none   | awake  | the thread, under the pool's mutex, while the task is in the slot
+// awake  | asleep | the thread: it has looked out long enough and sleeps on this word
+//        | none   | the worker, after `done`: the result is the thread's to collect
+// asleep | told   | the worker, after `done`; then it wakes the thread
+//        | none   | the thread: its time is up, the result will be the pool's
+// told   | none   | the thread: the result is its to collect
+// any    | none   | the pool, under its mutex: the task has left the slot (a crash, a limit,
+//        |        | cancelled, the pool broken). It wakes who is asleep or told; the thread goes
+//        |        | on to wait as others do
+//
+// It carries the task's ticket, so that a worker that comes late, when the slot holds another task,
+// takes nobody's waiter away. A worker that dies before it has woken the thread leaves that to the
+// pool, which collects what it has done.
 //
 // Time limits. A task's clock starts in the worker, and the pool's collector sleeps no longer than
 // until the first of the running tasks has to end. It tells that moment in `collector_alarm`; a
@@ -49,11 +73,13 @@
 #include <string_view>
 
 #include "../function.hpp"
+#include "../os.hpp"
 #include "../posix/crash_record.hpp"
 #include "../posix/event_fd.hpp"
 #include "../posix/futex.hpp"
 #include "../posix/mapping.hpp"
 #include "../posix/memory_limit.hpp"
+#include "../sync/patience.hpp"
 #include "remote_call.hpp"
 #include "remote_exception.hpp"
 
@@ -75,6 +101,20 @@ struct SlotWord {
   }
 };
 
+/// A slot's `waiter`: nobody, or one who waits for the task of that ticket.
+struct SlotWaiter {
+  static constexpr std::uint32_t none = 0;
+  static constexpr std::uint32_t awake(std::uint64_t ticket) noexcept {
+    return static_cast<std::uint32_t>(ticket) << 2 | 1;
+  }
+  static constexpr std::uint32_t asleep(std::uint64_t ticket) noexcept { return awake(ticket) | 2; }
+  static constexpr std::uint32_t told(std::uint64_t ticket) noexcept {
+    return asleep(ticket) & ~std::uint32_t{1};
+  }
+  /// Whether that one may have to be woken.
+  static constexpr bool sleeps(std::uint32_t waiter) noexcept { return (waiter & 2) != 0; }
+};
+
 /// Where bytes lie: in the slot itself, or in the arena.
 struct Place {
   static constexpr std::uint32_t in_slot = ~std::uint32_t{0};
@@ -90,6 +130,7 @@ struct alignas(64) Slot {
   Place args;
   Place result;
   Outcome outcome;
+  std::atomic<std::uint32_t> waiter;  // slept on
   std::atomic<std::int64_t> started;  // nanoseconds of CLOCK_MONOTONIC; 0: not yet
   std::int64_t limit;                 // how many more it may run; no_limit: as long as it likes
   char small[176];                    // arguments; once they are read, the result
@@ -120,7 +161,9 @@ class TaskTable {
   struct Shared {
     alignas(64) std::atomic<std::uint64_t> cursor;  // the next ticket to be taken
     alignas(64) std::atomic<std::uint32_t> waking;
-    std::atomic<std::uint32_t> stop;  // a worker that finds nothing to take leaves
+    std::atomic<std::uint32_t> looking;  // the worker that looks out for a task, plus 1
+    std::atomic<std::uint32_t> stop;     // a worker that finds nothing to take leaves
+    std::uint32_t several_processors;    // 1: looking out may be worth it
     std::atomic<std::uint64_t> sleepers[(max_workers + 63) / 64];
     alignas(64) std::atomic<std::uint32_t> collector_asleep;
     std::atomic<std::int64_t> collector_alarm;                // when it wakes by itself
@@ -145,6 +188,7 @@ class TaskTable {
     lay_out();
     new (shared_) Shared{};
     shared_->cursor.store(1, std::memory_order_relaxed);  // 0 is in no entry of a fresh ring
+    shared_->several_processors = os::process_cpu_count() > 1;
   }
 
   /// What another process needs to have the same table: these and the two descriptors.
@@ -208,6 +252,14 @@ class TaskTable {
     lower_hint(first);
   }
 
+  /// What `worker` had claimed there is the pool's now: it stays when that one is dead.
+  void take_over(const Place& place) noexcept {
+    if (place.unit == Place::in_slot) return;
+    const std::size_t count = (static_cast<std::size_t>(place.size) + unit_size - 1) / unit_size;
+    for (std::size_t i = 0; i < count; ++i)
+      owners_[place.unit + i].store(pool, std::memory_order_relaxed);
+  }
+
   /// Frees all that `worker` had claimed. When it is dead and its done slots have been read.
   void free_units_of(std::uint32_t worker) noexcept {
     const auto owner = static_cast<std::uint16_t>(worker + 1);
@@ -229,9 +281,9 @@ class TaskTable {
 
   // Wakes.
 
-  /// Wakes a sleeping worker unless one is being woken. After publishing work.
+  /// Wakes a sleeping worker unless one is being woken, or looks out. After publishing work.
   void notify() noexcept {
-    while (shared_->waking.load() == 0) {
+    while (shared_->looking.load() == 0 && shared_->waking.load() == 0) {
       const auto worker = find_sleeper();
       if (!worker) return;
       std::uint32_t nobody = 0;
@@ -252,11 +304,48 @@ class TaskTable {
   /// Makes good what a dead worker may have left undone in the protocol above.
   void bury(std::uint32_t worker) noexcept {
     sleeper_word(worker).fetch_and(~sleeper_bit(worker));
+    stop_looking(worker);
     shared_->waking.store(0);
     wake_all();
   }
 
+  // Who waits for one task.
+
+  /// Before: the waiter is `awake` in the slot. Waits for the end of the task of that ticket. False
+  /// when the deadline came first; the waiter is gone then, and was not told. Else the task is done
+  /// or has left the slot.
+  bool wait_for(Slot& slot, std::uint64_t ticket, sync::Patience& patience,
+                const posix::Deadline& deadline) noexcept {
+    std::uint32_t expected = SlotWaiter::awake(ticket);
+    if (patience.look([&] { return slot.waiter.load() != expected; })) return true;
+    const std::uint32_t asleep = SlotWaiter::asleep(ticket);
+    if (!slot.waiter.compare_exchange_strong(expected, asleep)) return true;
+    while (slot.waiter.load() == asleep) {
+      if (posix::futex_wait(slot.waiter, asleep, deadline, posix::Scope::process_shared)) continue;
+      expected = asleep;
+      if (slot.waiter.compare_exchange_strong(expected, SlotWaiter::none)) return false;
+    }
+    expected = SlotWaiter::told(ticket);
+    slot.waiter.compare_exchange_strong(expected, SlotWaiter::none);
+    return true;
+  }
+
+  /// The task has left the slot. With the pool's mutex held.
+  void dismiss_waiter(Slot& slot) noexcept {
+    if (slot.waiter.load() != SlotWaiter::none &&
+        SlotWaiter::sleeps(slot.waiter.exchange(SlotWaiter::none)))
+      wake_waiter(slot);
+  }
+
   // A worker's side.
+
+  /// Looks out for work, if nobody else does. For a moment.
+  void look_out(std::uint32_t worker, sync::Patience& patience) noexcept {
+    std::uint32_t nobody = 0;
+    if (!shared_->looking.compare_exchange_strong(nobody, worker + 1)) return;
+    patience.look([&] { return work_waits() || shared_->stop.load() != 0; });
+    stop_looking(worker);
+  }
 
   /// Takes the next task; null if there is none. `worker` is the taker.
   Slot* take(std::uint32_t worker) noexcept {
@@ -323,8 +412,15 @@ class TaskTable {
   bool finish(Slot& slot, std::uint64_t ticket, std::uint32_t worker) noexcept {
     std::uint64_t word = SlotWord::make(ticket, Phase::taken, worker);
     if (!slot.word.compare_exchange_strong(word, SlotWord::make(ticket, Phase::done, worker),
-                                           std::memory_order_release, std::memory_order_relaxed))
+                                           std::memory_order_seq_cst, std::memory_order_relaxed))
       return false;
+    std::uint32_t waiter = SlotWaiter::awake(ticket);
+    if (slot.waiter.compare_exchange_strong(waiter, SlotWaiter::none)) return true;
+    if (waiter == SlotWaiter::asleep(ticket) &&
+        slot.waiter.compare_exchange_strong(waiter, SlotWaiter::told(ticket))) {
+      wake_waiter(slot);
+      return true;
+    }
     const auto index = static_cast<std::size_t>(&slot - slots_);
     shared_->done[index / 64].fetch_or(std::uint64_t{1} << index % 64);
     wake_collector();
@@ -406,6 +502,13 @@ class TaskTable {
     if (shared_->collector_asleep.load() != 0 && shared_->collector_asleep.exchange(0) != 0)
       done_event_.set();
   }
+  static void wake_waiter(Slot& slot) noexcept {
+    posix::futex_wake(slot.waiter, 1, posix::Scope::process_shared);
+  }
+  void stop_looking(std::uint32_t worker) noexcept {
+    std::uint32_t named = worker + 1;
+    shared_->looking.compare_exchange_strong(named, 0);
+  }
   void wake(std::uint32_t worker) noexcept {
     cells_[worker].wake.fetch_add(1);
     posix::futex_wake(cells_[worker].wake, 1, posix::Scope::process_shared);
@@ -427,7 +530,8 @@ class TaskTable {
 /// threw. Its cell then tells what.
 class TaskWorker {
  public:
-  TaskWorker(TaskTable& table, std::uint32_t worker) noexcept : table_{table}, worker_{worker} {}
+  TaskWorker(TaskTable& table, std::uint32_t worker) noexcept
+      : table_{table}, worker_{worker}, patience_{table.shared().several_processors != 0} {}
 
   bool run(const Function<void()>& initializer, std::uint32_t max_tasks,
            std::size_t memory) noexcept {
@@ -451,7 +555,8 @@ class TaskWorker {
     for (;;) {
       if (Slot* const slot = table_.take(worker_)) return slot;
       if (table_.shared().stop.load() != 0) return nullptr;
-      table_.sleep(worker_);
+      table_.look_out(worker_, patience_);
+      if (!table_.work_waits()) table_.sleep(worker_);
     }
   }
 
@@ -534,6 +639,7 @@ class TaskWorker {
 
   TaskTable& table_;
   const std::uint32_t worker_;
+  sync::Patience patience_;
   const RemoteEntry* known_ = nullptr;  // the last one, which lies at
   posix::CodePlace place_ = {};
 };
