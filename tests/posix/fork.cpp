@@ -4,6 +4,7 @@
 #include <brood/posix/fork.hpp>
 #include <iostream>
 #include <string>
+#include <thread>
 
 #include "support/catch.hpp"
 #include "support/programs.hpp"
@@ -73,4 +74,25 @@ TEST_CASE("streams that throw do not disturb a fork") {
     say("alive");
   });
   CHECK(ended.said == "alive");
+}
+
+TEST_CASE("output is flushed while other threads are blocked in reading") {
+  const auto ended = program([] {
+    posix::PipeEnds unwritten = posix::make_pipe(), other = posix::make_pipe();
+    ::dup2(unwritten.read.get(), 0);
+    std::FILE* const silent = ::fdopen(unwritten.read.release(), "r");
+    std::FILE* const file = ::fdopen(other.write.release(), "w");
+    std::fputs("flushed;", file);
+    const int before = support::sleepers();
+    std::thread([silent] { std::fgetc(silent); }).detach();
+    std::thread([] { std::getchar(); }).detach();
+    support::await_sleepers(before + 2);
+    if (posix::flush_and_fork() == 0) ::_exit(0);
+    char text[64] = {};
+    posix::read_some(other.read.get(), text, sizeof text - 1);
+    say(text);
+    ::_exit(3);
+  });
+  CHECK(ended.said == "flushed;");
+  CHECK(ended.code == 3);
 }

@@ -7,12 +7,45 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <cstdio>
+
 #include "error.hpp"
 #include "fd.hpp"
 #include "iostreams.hpp"
 #include "this_process.hpp"
 
 namespace brood::posix {
+
+// The list of all streams: what glibc has for those who go through it, and no header declares.
+extern "C" {
+[[gnu::weak]] void _IO_list_lock();
+[[gnu::weak]] void _IO_list_unlock();
+[[gnu::weak]] std::FILE* _IO_iter_begin();
+[[gnu::weak]] std::FILE* _IO_iter_end();
+[[gnu::weak]] std::FILE* _IO_iter_next(std::FILE*);
+[[gnu::weak]] std::FILE* _IO_iter_file(std::FILE*);
+}
+
+/// fflush(nullptr), but for streams that are being read. That would wait for the lock of each, and
+/// so, keeping all others from opening a file or forking, for the thread that is blocked in a read.
+inline void flush_all_streams() noexcept {
+  if (_IO_list_lock == nullptr || _IO_list_unlock == nullptr || _IO_iter_begin == nullptr ||
+      _IO_iter_end == nullptr || _IO_iter_next == nullptr || _IO_iter_file == nullptr) {
+    ::fflush(nullptr);
+    return;
+  }
+  _IO_list_lock();
+  for (auto* at = _IO_iter_begin(); at != _IO_iter_end(); at = _IO_iter_next(at)) {
+    std::FILE* const stream = _IO_iter_file(at);
+    if (::ftrylockfile(stream) != 0) {
+      if (::__fwriting(stream) == 0) continue;
+      ::flockfile(stream);
+    }
+    if (::__fwriting(stream) != 0) ::fflush_unlocked(stream);
+    ::funlockfile(stream);
+  }
+  _IO_list_unlock();
+}
 
 /// Writes out what stdio and the standard iostreams hold, so that a fork does not copy it and an
 /// _exit does not lose it.
@@ -21,15 +54,7 @@ inline void flush_output() noexcept {
     flush_iostreams();
   } catch (...) {  // the program asked its streams to throw; the flush is still best effort
   }
-  // fflush(nullptr) takes the lock of every stream, also of a stdin that another thread is blocked
-  // in reading.
-  if (::ftrylockfile(stdin) == 0) {
-    ::funlockfile(stdin);
-    ::fflush(nullptr);
-  } else {
-    ::fflush(stdout);
-    ::fflush(stderr);
-  }
+  flush_all_streams();
 }
 
 /// Flushes and forks. 0 in the child. Throws os::OSError (EAGAIN, ENOMEM).
