@@ -47,6 +47,36 @@ Callbacks<Ok, Error> callbacks(Ok ok, Error error = {}) {
   return {std::move(ok), std::move(error)};
 }
 
+template <class T>
+inline constexpr bool is_callbacks = false;
+template <class Ok, class Error>
+inline constexpr bool is_callbacks<Callbacks<Ok, Error>> = true;
+
+/// What is no call for another process, so that the compiler can be told why.
+template <class F, class... Args>
+concept RefusedByPool = !futures::RemotelyInvocable<F, Args...> && !is_callbacks<std::decay_t<F>>;
+
+namespace refused {
+struct ElementsAreNoTuples;
+}
+
+/// Whether f can be called with the parts of a std::tuple, std::pair or the like in another
+/// process, and why not.
+template <class F, class Tuple>
+struct RemotelyApplicable : std::false_type {
+  using refusal = refused::ElementsAreNoTuples;
+};
+template <class F, template <class...> class Tuple, class... Args>
+requires(std::tuple_size<Tuple<Args...>>::value ==
+         sizeof...(Args)) struct RemotelyApplicable<F, Tuple<Args...>>
+    : std::bool_constant<futures::RemotelyInvocable<F, Args...>> {
+  using refusal = futures::refusal_t<F, Args...>;
+};
+template <class F, class Tuple>
+concept StarInvocable = RemotelyApplicable<F, Tuple>::value;
+template <class F, class Tuple>
+concept RefusedByStar = !StarInvocable<F, Tuple>;
+
 template <class Value>
 class PoolResults;
 
@@ -123,14 +153,17 @@ class Pool {
 
   /// map() of a range of tuples, whose parts are the arguments.
   template <class F, class Range>
+  requires StarInvocable<F, futures::Element<Range>>
   auto starmap(F f, Range&& range, std::optional<std::size_t> chunksize = {}) {
     return take_result(gather(std::move(f), star_calls(std::forward<Range>(range)), chunksize));
   }
   template <class F, class Range>
+  requires StarInvocable<F, futures::Element<Range>>
   auto starmap_async(F f, Range&& range, std::optional<std::size_t> chunksize = {}) {
     return AsyncResult{gather(std::move(f), star_calls(std::forward<Range>(range)), chunksize)};
   }
   template <class Ok, class Error, class F, class Range>
+  requires StarInvocable<F, futures::Element<Range>>
   auto starmap_async(Callbacks<Ok, Error> callbacks, F f, Range&& range,
                      std::optional<std::size_t> chunksize = {}) {
     auto future = gather(std::move(f), star_calls(std::forward<Range>(range)), chunksize);
@@ -178,6 +211,38 @@ class Pool {
   auto imap_unordered(F f, std::initializer_list<T> list, std::size_t chunksize = 1) {
     return imap_unordered(std::move(f), std::vector<T>{list}, chunksize);
   }
+
+  // Name the reason when a call cannot cross.
+  template <class F, class... Args>
+  requires RefusedByPool<F, Args...>
+  auto apply(F&& f, Args&&... args) -> futures::refusal_t<F, Args...> = delete;
+  template <class F, class... Args>
+  requires RefusedByPool<F, Args...>
+  auto apply_async(F&& f, Args&&... args) -> futures::refusal_t<F, Args...> = delete;
+  template <class F, class Range>
+  requires RefusedByPool<F, futures::Element<Range>>
+  auto map(F f, Range&& range, std::optional<std::size_t> chunksize = {})
+      -> futures::refusal_t<F, futures::Element<Range>> = delete;
+  template <class F, class Range>
+  requires RefusedByPool<F, futures::Element<Range>>
+  auto map_async(F f, Range&& range, std::optional<std::size_t> chunksize = {})
+      -> futures::refusal_t<F, futures::Element<Range>> = delete;
+  template <class F, class Range>
+  requires RefusedByStar<F, futures::Element<Range>>
+  auto starmap(F f, Range&& range, std::optional<std::size_t> chunksize = {}) ->
+      typename RemotelyApplicable<F, futures::Element<Range>>::refusal = delete;
+  template <class F, class Range>
+  requires RefusedByStar<F, futures::Element<Range>>
+  auto starmap_async(F f, Range&& range, std::optional<std::size_t> chunksize = {}) ->
+      typename RemotelyApplicable<F, futures::Element<Range>>::refusal = delete;
+  template <class F, class Range>
+  requires RefusedByPool<F, futures::Element<Range>>
+  auto imap(F f, Range&& range, std::size_t chunksize = 1)
+      -> futures::refusal_t<F, futures::Element<Range>> = delete;
+  template <class F, class Range>
+  requires RefusedByPool<F, futures::Element<Range>>
+  auto imap_unordered(F f, Range&& range, std::size_t chunksize = 1)
+      -> futures::refusal_t<F, futures::Element<Range>> = delete;
 
   /// No more calls; the workers end when all is done. Does not wait.
   void close() { executor_.shutdown({.wait = false}); }
