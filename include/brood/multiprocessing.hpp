@@ -8,6 +8,7 @@
 #include "multiprocessing/barrier.hpp"
 #include "multiprocessing/condition.hpp"
 #include "multiprocessing/connection.hpp"
+#include "multiprocessing/context.hpp"
 #include "multiprocessing/errors.hpp"
 #include "multiprocessing/event.hpp"
 #include "multiprocessing/launch.hpp"

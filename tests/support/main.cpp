@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// main() of every test program. The handlers that Catch2 installs for fatal signals would run in
+// main() of every test program. A program that starts processes by forkserver and spawn has
+// freeze_support() called first (support/start_methods.hpp). The handlers that Catch2 installs for fatal signals would run in
 // the children of the tests as well, so that terminate() of a child would print the report of a
 // failed test: 2.13 is built without them, and with 3 each forked child gives them up.
 #define CATCH_CONFIG_RUNNER
 #define CATCH_CONFIG_NO_POSIX_SIGNALS
 
 #include "catch.hpp"
+
+namespace support {
+void (*begin_main)() = nullptr;
+}
 
 #if __has_include(<catch2/catch_session.hpp>)
 
@@ -33,12 +38,16 @@ void drop_catch_handlers() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (support::begin_main != nullptr) support::begin_main();
   ::pthread_atfork(nullptr, nullptr, drop_catch_handlers);
   return Catch::Session().run(argc, argv);
 }
 
 #else
 
-int main(int argc, char** argv) { return Catch::Session().run(argc, argv); }
+int main(int argc, char** argv) {
+  if (support::begin_main != nullptr) support::begin_main();
+  return Catch::Session().run(argc, argv);
+}
 
 #endif
