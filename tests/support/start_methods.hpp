@@ -2,16 +2,18 @@
 //
 // For test programs whose processes start by other methods than fork. Including it has
 // freeze_support() called at the start of main(). What such a process is to do and to meet crosses
-// as arguments: a Board, and functions of the test.
+// as arguments.
 #pragma once
 
-#include <sys/mman.h>
-#include <sys/stat.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <brood/multiprocessing.hpp>
+#include <brood/subprocess.hpp>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <string>
 
 #include "support/catch.hpp"
@@ -19,17 +21,74 @@
 
 namespace support {
 
+using brood::multiprocessing::StartMethod;
+
 extern void (*begin_main)();  // main.cpp
-inline const bool calls_freeze_support =
-    (begin_main = &brood::multiprocessing::freeze_support, true);
 
-inline constexpr brood::multiprocessing::StartMethod start_methods[] = {
-    brood::multiprocessing::StartMethod::fork, brood::multiprocessing::StartMethod::forkserver,
-    brood::multiprocessing::StartMethod::spawn};
+inline constexpr StartMethod start_methods[] = {StartMethod::fork, StartMethod::forkserver,
+                                                StartMethod::spawn};
 
-inline const char* name_of(brood::multiprocessing::StartMethod method) {
-  static constexpr const char* names[] = {"fork", "forkserver", "spawn"};
+inline const char* name_of(StartMethod method) {
+  constexpr const char* names[] = {"fork", "forkserver", "spawn"};
   return names[static_cast<int>(method)];
 }
+
+inline StartMethod each_start_method() {
+  return GENERATE(StartMethod::fork, StartMethod::forkserver, StartMethod::spawn);
+}
+
+// A program that a test runs: this one, executed anew, which calls `body` in place of the tests and
+// ends by a return from main() with what that gives. Each is a static object.
+class OwnProgram {
+ public:
+  enum class Call { freeze_support, nothing };
+
+  OwnProgram(const char* name, int (*body)(), Call first = Call::freeze_support)
+      : name_{name}, body_{body}, first_{first}, next_{all} {
+    all = this;
+  }
+
+  // Runs it with an empty standard input: what it has written to 1 and 2 ("said"), and its code.
+  // Waits until nobody has its stdout any more. `variables` go into its environment.
+  Ended run(brood::os::Environment variables = {}) const {
+    auto environment = brood::os::environ_copy();
+    for (auto& [name, value] : variables) environment[name] = value;
+    environment[variable] = name_;
+    const auto done = brood::subprocess::run({"/proc/self/exe"}, {.in = brood::subprocess::DEVNULL,
+                                                                  .out = brood::subprocess::PIPE,
+                                                                  .err = brood::subprocess::STDOUT,
+                                                                  .env = environment});
+    return {done.out, done.returncode};
+  }
+
+  // What main() begins with.
+  static void begin() {
+    const char* const wanted = std::getenv(variable);
+    const OwnProgram* program = wanted == nullptr ? nullptr : all;
+    while (program != nullptr && std::strcmp(program->name_, wanted) != 0) program = program->next_;
+    if (program == nullptr || program->first_ == Call::freeze_support)
+      brood::multiprocessing::freeze_support();
+    if (program == nullptr) return;
+    ::alarm(50);
+    int code = 97;
+    try {
+      code = program->body_();
+    } catch (const std::exception& error) {
+      std::printf("threw %s\n", error.what());
+    }
+    std::exit(code);
+  }
+
+ private:
+  static constexpr char variable[] = "BROOD_TEST_PROGRAM";
+  static inline const OwnProgram* all = nullptr;
+
+  const char* name_;
+  int (*body_)();
+  Call first_;
+  const OwnProgram* next_;
+};
+
+inline const bool main_begins_so = (begin_main = &OwnProgram::begin, true);
 
 }  // namespace support
