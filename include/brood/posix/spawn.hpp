@@ -178,7 +178,11 @@ inline int by_fork(SpawnPlan& plan, Spawned& result) {
   if (pid == 0) spawn_child::run(plan);
   if (pid < 0) return errno;
   result.pid = pid;
-  if (gate.write) result.pidfd = try_open_pidfd(pid);
+  if (gate.write) {
+    result.pidfd = try_open_pidfd(pid);
+    // A byte, not the end of file: a child that another thread forks meanwhile holds the gate too.
+    write_some(gate.write.get(), "", 1);
+  }
   return 0;
 }
 

@@ -69,7 +69,7 @@ struct SpawnPlan {
   const char* candidates = nullptr;   // paths to try, each ended by NUL, the list by an empty one
   int stdio[3] = {-1, -1, -1};        // -1, the stream's own number, or 3 and above
   int report_fd = -1;                 // 3 or above; -1: none
-  int gate_read = -1;                 // if not -1: go on only when the parent closes gate_write
+  int gate_read = -1;                 // if not -1: go on when the parent has written to gate_write
   int gate_write = -1;
   bool close_fds = true;
   const int* keep_fds = nullptr;  // sorted, each 3 or above; a report_fd is among them
