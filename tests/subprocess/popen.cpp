@@ -5,6 +5,7 @@
 
 #include <brood/subprocess.hpp>
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <stdexcept>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/programs.hpp"
 #include "support/refused_calls.hpp"
 #include "support/start_ways.hpp"
 
@@ -248,6 +250,36 @@ TEST_CASE("the true code is returned with SIGCHLD ignored") {
   CHECK(code == 0);
 }
 
+TEST_CASE(
+    "a program starts with SIGCHLD ignored while another thread's child holds what was open") {
+  // A child is forked at the very moment of the start, and ends when the program has run.
+  static bool armed = false;
+  static int told = -1;
+  const auto ended = support::program([] {
+    const auto program_ran = brood::posix::make_pipe();
+    told = program_ran.read.get();
+    pthread_atfork(
+        [] {
+          if (!std::exchange(armed, false)) return;
+          if (::syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr) != 0) return;
+          char byte;
+          ::alarm(60);
+          ::_exit(::read(told, &byte, 1) == 1 ? 0 : 1);
+        },
+        nullptr, nullptr);
+    ::signal(SIGCHLD, SIG_IGN);
+    const support::StartWay way{brood::posix::SpawnWay::fork};
+    armed = true;
+    try {
+      Popen process({"sh", "-c", "echo; exit 47"}, {.out = program_ran.write.get()});
+      support::say(armed ? "not forked" : std::to_string(process.wait()));
+    } catch (const brood::os::ChildProcessError&) {
+      support::say("47");  // before Linux 6.15 nobody can tell
+    }
+  });
+  CHECK(ended.said == "47");
+}
+
 TEST_CASE("why a call failed is told also where the code of its child is lost") {
   const int code = support::in_child([] {
     ::signal(SIGCHLD, SIG_IGN);
@@ -297,6 +329,71 @@ TEST_CASE("wait serves a sink") {
   std::string text;
   Popen process({"seq", "1", "50000"}, {.out = [&text](std::string_view piece) { text += piece; }});
   CHECK(process.wait(60s) == 0);
+  CHECK(text.size() == 288894);
+}
+
+TEST_CASE("the end of a scope serves a sink") {
+  std::string text;
+  {
+    Popen process({"seq", "1", "50000"},
+                  {.out = [&text](std::string_view piece) { text += piece; }});
+  }
+  CHECK(text.size() == 288894);
+}
+
+TEST_CASE("the end of a scope writes what is left for a child that answers into a sink") {
+  std::string text;
+  {
+    Popen process({"cat"}, {.in = PIPE, .out = [&text](std::string_view piece) { text += piece; }});
+    process.in.write("a few words");
+  }
+  CHECK(text == "a few words");
+}
+
+TEST_CASE("the end of a scope takes a sink for done that has thrown") {
+  const support::LeakCheck nothing_left;
+  int calls = 0;
+  const auto complain = [&calls](std::string_view) {
+    ++calls;
+    throw std::runtime_error("full");
+  };
+  {
+    Popen process({"seq", "1", "50000"}, {.out = complain});
+    CHECK_THROWS_WITH(process.wait(), "full");
+    CHECK(calls == 1);
+  }
+  CHECK(calls == 1);
+  { Popen process({"seq", "1", "50000"}, {.out = complain}); }
+  CHECK(calls == 2);
+}
+
+TEST_CASE("the end of a scope gives a sink nothing of what a program left behind writes") {
+  std::string text;
+  {
+    Popen process({"sh", "-c", "sleep 600 & echo $!"},
+                  {.out = [&text](std::string_view piece) { text += piece; }});
+  }
+  REQUIRE(std::atoi(text.c_str()) > 0);
+  ::kill(std::atoi(text.c_str()), SIGKILL);
+}
+
+TEST_CASE("a slow sink gets all that a program has left in the pipe") {
+  // Of so much the pipe, which has been made larger by then, holds the last third when the program
+  // ends. The sink takes a moment for each piece.
+  std::string text;
+  Popen process({"head", "-c", "3000000", "/dev/zero"}, {.out = [&text](std::string_view piece) {
+                  text += piece;
+                  std::this_thread::sleep_for(10ms);
+                }});
+  CHECK(process.wait() == 0);
+  CHECK(text.size() == 3'000'000);
+}
+
+TEST_CASE("poll serves a sink") {
+  std::string text;
+  Popen process({"seq", "1", "50000"}, {.out = [&text](std::string_view piece) { text += piece; }});
+  while (!process.poll()) std::this_thread::yield();
+  CHECK(process.returncode() == 0);
   CHECK(text.size() == 288894);
 }
 

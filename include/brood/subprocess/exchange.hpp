@@ -3,6 +3,8 @@
 // other for good: the loop under communicate(), run() and pipelines.
 #pragma once
 
+#include <sys/ioctl.h>
+
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -20,7 +22,8 @@ struct Intake {
   Sink sink;
   posix::ByteChunks collected;
   bool may_grow_pipe = false;
-  std::size_t size = 0;  // of what has come, until the pipe was grown
+  bool sink_has_thrown = false;
+  std::size_t size = 0;  // of all that has come
 
   /// Reads once; blocks if nothing is there.
   void take();
@@ -49,7 +52,7 @@ class Exchange {
   /// is readable and what lies in the pipes by then was taken.
   bool run(const posix::Deadline& deadline, int until = -1);
 
-  /// Takes what lies in the pipes without waiting for more, for a bounded time.
+  /// Takes what lies in the pipes, and waits for no more.
   void drain();
 
   /// Makes the rest of the input this object's own.
@@ -83,10 +86,13 @@ inline void Intake::take() {
     may_grow_pipe = false;
     posix::try_set_pipe_size(reader.fileno(), 1 << 20);
   }
-  if (sink)
+  if (sink) {
+    sink_has_thrown = true;
     sink(text);
-  else
+    sink_has_thrown = false;
+  } else {
     collected.commit(text.size());
+  }
 }
 
 inline void Exchange::set_input(std::string_view input) {
@@ -154,12 +160,17 @@ inline bool Exchange::run(const posix::Deadline& deadline, int until) {
 }
 
 inline void Exchange::drain() {
-  const posix::Deadline enough{std::chrono::nanoseconds{100'000'000}};
   for (Intake* const intake : {&out, &err}) {
-    while (
-        intake->reader && !enough.expired() &&
-        posix::wait_readable(intake->reader.fileno(), posix::Deadline{std::chrono::nanoseconds{0}}))
+    if (!intake->reader) continue;
+    // As much as lies there now: others that hold the pipe may go on writing for ever.
+    int there = 0;
+    if (::ioctl(intake->reader.fileno(), FIONREAD, &there) != 0) there = 1 << 20;
+    const std::size_t enough = intake->size + static_cast<std::size_t>(there);
+    while (intake->reader && posix::wait_readable(intake->reader.fileno(),
+                                                  posix::Deadline{std::chrono::nanoseconds{0}})) {
       intake->take();
+      if (intake->size >= enough) break;
+    }
   }
 }
 

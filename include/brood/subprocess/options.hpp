@@ -28,8 +28,11 @@ enum class Redirect {
 };
 using enum Redirect;
 
-/// Takes the child's output as it comes, in pieces of any size; it runs in the thread that calls
-/// run(), call(), communicate() or wait(). What it throws ends the child and leaves that call.
+/// Takes the child's output as it comes, in pieces of any size. It runs in the thread that is in
+/// run(), call(), communicate(), wait() or poll(), or destroys the Popen, which waits for the child
+/// as wait() does; meanwhile the output stays in the pipe, and a child that has filled it stands
+/// still. What it throws ends the child of run() and call(), and leaves any call; after that a
+/// destructor calls it no more, and drops what it throws itself.
 using Sink = Function<void(std::string_view)>;
 
 /// Where one standard stream of the child comes from or goes to: a Redirect, a descriptor or a
@@ -40,13 +43,12 @@ class Stdio {
   enum class Kind { redirect, descriptor, file, append, sink };
 
   Stdio() noexcept = default;
-  Stdio(Redirect redirect) noexcept : redirect_{redirect} {}                               // NOLINT
-  Stdio(int fd) noexcept : kind_{Kind::descriptor}, fd_{fd} {}                             // NOLINT
+  Stdio(Redirect redirect) noexcept : redirect_{redirect} {}    // NOLINT
+  Stdio(int fd) noexcept : kind_{Kind::descriptor}, fd_{fd} {}  // NOLINT
   Stdio(bool) = delete;
   Stdio(std::FILE* stream) noexcept : Stdio{stream == nullptr ? -1 : ::fileno(stream)} {}  // NOLINT
   template <class F>
-    requires(std::is_invocable_v<std::decay_t<F>&, std::string_view>)
-  Stdio(F&& sink)  // NOLINT
+  requires(std::is_invocable_v<std::decay_t<F>&, std::string_view>) Stdio(F&& sink)  // NOLINT
       : kind_{Kind::sink}, sink_{std::forward<F>(sink)} {}
   Stdio(Kind kind, std::string path) : kind_{kind}, path_{std::move(path)} {}
 

@@ -29,9 +29,9 @@ struct Usage {
 };
 
 /// A child program. poll(), wait(), the signals and the accessors may be called from several
-/// threads at once; communicate(), and wait() with a sink, by one at a time. Movable, and after
-/// that every call but assignment and destruction is std::logic_error.
-/// Python counterpart: Popen, as in a with block.
+/// threads at once; communicate(), and with a sink poll() and wait() too, by one at a time.
+/// Movable, and after that every call but assignment and destruction is std::logic_error. Python
+/// counterpart: Popen, as in a with block.
 class Popen {
  public:
   /// Starts it and returns when the program has replaced our code in the child. Throws os::OSError
@@ -45,7 +45,8 @@ class Popen {
   Popen(Popen&&) noexcept = default;
   /// Ends the present one as the destructor does.
   Popen& operator=(Popen&& other) noexcept;
-  /// Closes the pipes and waits for the child without limit, unless detached.
+  /// Closes the pipes and waits for the child without limit, unless detached. Sinks are served
+  /// meanwhile: nothing of what goes to one is lost.
   ~Popen() { finish(); }
 
   /// Our ends of the pipes; closed unless PIPE was asked for.
@@ -57,8 +58,9 @@ class Popen {
   /// The command as given.
   const std::vector<std::string>& args() const { return state().args; }
 
-  /// The code if the child has ended: 0 to 255, or -N for death by signal N. Never blocks.
-  std::optional<int> poll() { return state().child.poll(); }
+  /// The code if the child has ended: 0 to 255, or -N for death by signal N. Never blocks, but
+  /// hands to sinks what lies there: all, once the child has ended.
+  std::optional<int> poll();
 
   /// Waits for the end; sinks are served meanwhile. Throws TimeoutExpired. A child whose PIPEs
   /// nobody reads may never end: use communicate().
@@ -82,7 +84,7 @@ class Popen {
   void kill() { send_signal(SIGKILL); }
 
   /// Lets it outlive this object: a thread of its own will wait for it, so that it leaves no
-  /// zombie. Throws os::OSError when there can be no more threads.
+  /// zombie. Sinks end with this object. Throws os::OSError when there can be no more threads.
   void detach();
 
   /// A descriptor that polls readable when the child has ended; this object's. Throws os::OSError
@@ -177,11 +179,23 @@ inline Popen& Popen::operator=(Popen&& other) noexcept {
 
 inline void Popen::finish() noexcept {
   if (!state_) return;
+  Exchange& exchange = state_->exchange;
   out.close();
   err.close();
+  if (exchange.has_sinks() && !state_->detached && !state_->child.returncode()) {
+    try {
+      if (exchange.out.sink_has_thrown) exchange.out.reader.close();
+      if (exchange.err.sink_has_thrown) exchange.err.reader.close();
+      exchange.in = std::move(in);
+      exchange.set_input({});
+      exchange.run(posix::Deadline{forever}, state_->child.pidfd());
+    } catch (...) {  // of a sink, or there is no memory
+    }
+    exchange.in.abandon();
+  }
   in = Writer{};  // flushes
-  state_->exchange.out.reader.close();
-  state_->exchange.err.reader.close();
+  exchange.out.reader.close();
+  exchange.err.reader.close();
   if (!state_->detached) {
     try {
       state_->child.wait(posix::Deadline{forever});
@@ -190,6 +204,13 @@ inline void Popen::finish() noexcept {
     }
   }
   state_ = nullptr;
+}
+
+inline std::optional<int> Popen::poll() {
+  State& self = state();
+  const auto code = self.child.poll();
+  if (self.exchange.has_sinks()) self.exchange.drain();
+  return code;
 }
 
 inline int Popen::wait(Timeout timeout) {
