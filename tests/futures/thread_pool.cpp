@@ -713,3 +713,12 @@ TEST_CASE("a static pool outlives main without harm") {
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 9);
 }
+
+TEST_CASE("a thread of a pool knows its whole name") {
+  const auto name = [] { return brood::threading::current_thread().name(); };
+  ThreadPoolExecutor pool({.max_workers = 1, .thread_name_prefix = "dryer of the kitchen"});
+  CHECK(pool.submit(name).result() == "dryer of the kitchen_0");
+  CHECK(pool.submit(name).result() == "dryer of the kitchen_0");
+  CHECK_THAT(ThreadPoolExecutor(1).submit(name).result(),
+             Catch::Matchers::StartsWith("ThreadPool-"));
+}

@@ -23,9 +23,9 @@ struct ThreadPoolOptions {
   /// The most threads there will be, at least 1. Default: as many as os::process_cpu_count() says,
   /// and 4 more, but not more than 32.
   std::optional<int> max_workers = {};
-  /// Threads are called PREFIX_0, PREFIX_1, ... The system keeps 15 bytes of a name, so letters at
-  /// the end of a long prefix are left out. Default: "ThreadPool-0" for the first pool that has
-  /// none, "ThreadPool-1", ...
+  /// Threads are called PREFIX_0, PREFIX_1, ..., which is their threading::current_thread().name().
+  /// The system keeps 15 bytes of a name (`top -H`), so letters at the end of a long prefix are
+  /// left out there. Default: "ThreadPool-0" for the first pool that has none, "ThreadPool-1", ...
   std::string thread_name_prefix = {};
   /// Called by each thread before its first task. When it throws, that is reported on stderr and
   /// the pool is broken: what has not started, and later submits, fail with BrokenThreadPool.

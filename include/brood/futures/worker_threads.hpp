@@ -43,6 +43,7 @@
 #include "../posix/exchange.hpp"
 #include "../posix/this_process.hpp"
 #include "../posix/thread.hpp"
+#include "../posix/thread_title.hpp"
 #include "pool_task.hpp"
 
 namespace brood::futures {
@@ -310,6 +311,7 @@ inline std::size_t WorkerThreads::idle() const noexcept {
 
 inline void WorkerThreads::run(Worker& me) noexcept {
   Worker::current = &me;
+  posix::this_thread_title = {&name_prefix_, me.number};
   me.memory.serve();
   name_thread(me.number);
   if (!initialize()) {
@@ -325,6 +327,7 @@ inline void WorkerThreads::run(Worker& me) noexcept {
     drop(me, std::move(task));
   }
   TaskMemory::leave();
+  posix::this_thread_title = {};
   Worker::current = nullptr;
 }
 

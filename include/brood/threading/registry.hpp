@@ -31,6 +31,7 @@
 #include "../posix/list.hpp"
 #include "../posix/this_process.hpp"
 #include "../posix/thread.hpp"
+#include "../posix/thread_title.hpp"
 #include "../sync/fork_hook.hpp"
 #include "../sync/wait_list.hpp"
 
@@ -204,8 +205,14 @@ inline void Registry::make_main(StateRef thread) noexcept {
 inline Registry::StateRef Registry::current() {
   if (self().state != nullptr) return StateRef::share(self().state);
   const bool is_main = on_main_thread();
+  const posix::ThreadTitle title = posix::this_thread_title;
   StateRef thread = posix::make_ref<ThreadState>();
-  thread->name = is_main ? "MainThread" : next_name("Dummy-");
+  if (is_main)
+    thread->name = "MainThread";
+  else if (title.prefix != nullptr)
+    thread->name = *title.prefix + "_" + std::to_string(title.number);
+  else
+    thread->name = next_name("Dummy-");
   thread->origin = Origin::foreign;
   thread->daemon = true;
   {

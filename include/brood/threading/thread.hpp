@@ -137,8 +137,8 @@ class Thread {
   Registry::StateRef state_;
 };
 
-/// The calling thread. One that brood did not start is shown as a daemon "Dummy-N", as long as it
-/// runs; it cannot be joined.
+/// The calling thread. One that is no started Thread is shown as a daemon "Dummy-N", that of a
+/// thread pool under its name, as long as it runs; it cannot be joined.
 Thread current_thread();
 
 /// The program's first thread, "MainThread"; in a child of fork(), the one that forked.
