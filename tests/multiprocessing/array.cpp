@@ -126,6 +126,27 @@ TEST_CASE("an Array has a lock and a RawArray has none") {
   CHECK(own[1] == 800);
 }
 
+TEST_CASE("an array of a string literal has its characters") {
+  const mp::Array<char> text("hello");
+  CHECK(std::string(text.begin(), text.end()) == "hello");
+  CHECK(mp::RawArray<char>("a\0b").size() == 3);
+  CHECK(mp::Array<wchar_t>(L"wide").size() == 4);
+  const char data[3] = {'a', 'b', 'c'};
+  CHECK(mp::RawArray<char>(data).size() == 3);
+  char buffer[3] = "a";
+  CHECK(mp::RawArray<char>(buffer).size() == 3);
+  const int numbers[2] = {1, 0};
+  CHECK(mp::RawArray<int>(numbers).size() == 2);
+}
+
+TEST_CASE("an array that finds no memory tells how much was wanted") {
+  using Catch::Matchers::ContainsSubstring;
+  CHECK_THROWS_WITH(mp::Array<long>(std::size_t{1} << 50),
+                    ContainsSubstring("9007199254740992 bytes"));
+  CHECK_THROWS_WITH(mp::Array<char>(std::size_t{1} << 41),
+                    ContainsSubstring("2199023255552 bytes"));
+}
+
 TEST_CASE("arrays of structures are shared and copied") {
   const mp::Array<Point> points(std::vector<Point>{{1, 2}, {3, 4}});
   const mp::Array<char> text(std::string{"hello"});

@@ -30,6 +30,7 @@ namespace mp = brood::multiprocessing;
 namespace os = brood::os;
 using namespace std::chrono_literals;
 using brood::serialization::SerializationError;
+using Catch::Matchers::ContainsSubstring;
 using support::patience;
 using support::Team;
 
@@ -348,13 +349,42 @@ TEST_CASE("a connection crosses another one and keeps what it may do") {
 
 TEST_CASE("a connection is not made of what is none") {
   CHECK_THROWS_AS(mp::Connection(-1), std::invalid_argument);
+  CHECK_THROWS_WITH(mp::Connection(-1), "make a connection of descriptor -1: it is negative");
   CHECK_THROWS_AS(mp::Connection(44977608), os::OSError);
   auto pipe = brood::posix::make_pipe();
-  CHECK_THROWS_AS(mp::Connection(pipe.read.get()), os::OSError);
+  CHECK_THROWS_AS(mp::Connection(pipe.read.get()), std::invalid_argument);
+  CHECK_THROWS_WITH(mp::Connection(pipe.read.get()), "make a connection of descriptor " +
+                                                         std::to_string(pipe.read.get()) +
+                                                         ": it is none of a connection");
   int ends[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
   const brood::posix::unique_fd one{ends[0]}, other{ends[1]};
   CHECK_THROWS_AS(mp::Connection(one.get()), std::invalid_argument);
+}
+
+TEST_CASE("an array of bytes is sent whole and a literal without its NUL") {
+  auto [here, there] = mp::Pipe();
+  here.send_bytes("ab\0c");
+  CHECK(there.recv_bytes() == std::string("ab\0c", 4));
+  const char data[4] = {'a', '\0', 'b', 'c'};
+  here.send_bytes(data);
+  CHECK(there.recv_bytes() == std::string("a\0bc", 4));
+  char buffer[6] = "ab";
+  here.send_bytes(buffer);
+  CHECK(there.recv_bytes() == std::string("ab\0\0\0\0", 6));
+  const unsigned char bytes[3] = {1, 2, 0};
+  here.send_bytes(bytes);
+  CHECK(there.recv_bytes() == std::string("\1\2\0", 3));
+  const char* const text = "text";
+  here.send_bytes(text);
+  CHECK(there.recv_bytes() == "text");
+}
+
+TEST_CASE("poll of an end that only sends says so") {
+  auto [reader, writer] = mp::Pipe(false);
+  CHECK_THROWS_WITH(writer.poll(), ContainsSubstring("poll a connection: it is write-only"));
+  CHECK_THROWS_WITH(writer.recv<int>(),
+                    ContainsSubstring("receive from a connection: it is write-only"));
 }
 
 TEST_CASE("what is no message is refused and leaves the connection usable") {

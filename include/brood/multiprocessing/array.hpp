@@ -15,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "literal.hpp"
 #include "value.hpp"
 
 namespace brood::multiprocessing {
@@ -27,17 +28,18 @@ class RawArray {
   using iterator = T*;
 
   /// `size` zeros: all bytes are 0. Throws std::invalid_argument if it is negative, os::OSError
-  /// (ENOMEM, ENOSPC: there is not so much memory).
+  /// (ENOMEM, ENOSPC: there is not so much memory; it tells how much was wanted).
   template <class Size>
   requires std::is_integral_v<Size>
   explicit RawArray(Size size) : state_{make(check(size))} {}
 
-  /// The values of a range, which is gone through twice.
+  /// The values of a range, which is gone through twice. A string literal has its characters,
+  /// without the NUL behind them.
   template <class Range>
   requires(
       std::forward_iterator<decltype(std::begin(std::declval<Range&>()))> &&
       !std::is_base_of_v<RawArray, std::remove_cvref_t<Range>>) explicit RawArray(Range&& values)
-      : RawArray{std::begin(values), std::end(values)} {}
+      : RawArray{std::begin(values), end_of(values)} {}
   explicit RawArray(std::initializer_list<T> values) : RawArray{values.begin(), values.end()} {}
 
   /// For the Serializer: see Reduction.
@@ -101,6 +103,13 @@ class RawArray {
     }
   }
 
+  template <class Range>
+  static auto end_of(Range& values) {
+    if constexpr (std::is_array_v<Range>)
+      return values + multiprocessing::meant_size(values);
+    else
+      return std::end(values);
+  }
   template <class Size>
   static std::size_t check(Size size) {
     if constexpr (std::is_signed_v<Size>)

@@ -37,6 +37,7 @@
 #include "../posix/this_process.hpp"
 #include "../serialization.hpp"
 #include "errors.hpp"
+#include "literal.hpp"
 #include "reduction.hpp"
 
 namespace brood::multiprocessing {
@@ -69,8 +70,8 @@ concept Bytes = requires(const std::remove_reference_t<T>& block) {
 class Connection {
  public:
   /// Takes over a descriptor that fileno() gave, perhaps in another process. Throws
-  /// std::invalid_argument if it is negative, or not that of a connection, os::OSError if there is
-  /// no such socket; it then still belongs to the caller.
+  /// std::invalid_argument if it is negative, or not that of a connection, os::OSError (EBADF) if
+  /// there is no such descriptor; it then still belongs to the caller.
   explicit Connection(int fd, bool readable = true, bool writable = true);
 
   /// For the Serializer: see Reduction.
@@ -111,8 +112,17 @@ class Connection {
       const B& bytes) const {
     send_block(std::data(bytes), std::size(bytes) * sizeof(*std::data(bytes)));
   }
-  /// The characters of a literal, or of an array up to a NUL, without that.
   void send_bytes(std::string_view bytes) const { send_block(bytes.data(), bytes.size()); }
+  /// An array goes whole, with the NULs that are in it. Only the one at the end of a string literal
+  /// (of any array of const char) does not.
+  template <std::size_t N>
+  void send_bytes(const char (&text)[N]) const {
+    send_block(text, multiprocessing::meant_size(text));
+  }
+  template <std::size_t N>
+  void send_bytes(char (&block)[N]) const {
+    send_block(block, N);
+  }
 
   /// Waits for a message: the bytes sent, or for a value those that dumps() made of it. Throws
   /// EOFError; os::OSError (EMSGSIZE) when it is longer than `maxlength`, and drops it then.
@@ -237,10 +247,10 @@ class Connection::Use {
     if (!state.writable) posix::throw_os_error(EBADF, "send to a connection: it is read-only");
     return {state, "send to"};
   }
-  static Use to_receive(State& state) {
+  static Use to_receive(State& state, const char* attempt = "receive from") {
     if (!state.readable)
-      posix::throw_os_error(EBADF, "receive from a connection: it is write-only");
-    return {state, "receive from"};
+      posix::throw_os_error(EBADF, std::string{attempt} + " a connection: it is write-only");
+    return {state, attempt};
   }
   int fd() const noexcept { return state_.fd(); }
 
@@ -249,11 +259,15 @@ class Connection::Use {
 };
 
 inline Connection::Connection(int fd, bool readable, bool writable) {
-  if (fd < 0) throw std::invalid_argument{"make a connection of a negative descriptor"};
+  const auto refuse = [fd](const char* why) {
+    char text[96];
+    std::snprintf(text, sizeof text, "make a connection of descriptor %d: %s", fd, why);
+    throw std::invalid_argument{text};
+  };
+  if (fd < 0) refuse("it is negative");
   if (!readable && !writable)
     throw std::invalid_argument{"make a connection that neither sends nor receives"};
-  if (!posix::is_packet_socket(fd))
-    throw std::invalid_argument{"make a connection of a descriptor: it is none of a connection"};
+  if (!posix::is_packet_socket(fd)) refuse("it is none of a connection");
   state_ = posix::make_ref<State>(fd, readable, writable);
 }
 
@@ -323,7 +337,7 @@ inline std::size_t Connection::receive_block(char* place, std::size_t room) cons
 
 inline bool Connection::poll(Timeout limit) const {
   const posix::Deadline deadline{limit};
-  const Use use = Use::to_receive(*state_);
+  const Use use = Use::to_receive(*state_, "poll");
   return posix::wait_readable(use.fd(), deadline);
 }
 

@@ -7,12 +7,21 @@
 #include <sys/stat.h>
 
 #include <cstddef>
+#include <cstdio>
 #include <utility>
 
 #include "exchange.hpp"
 #include "fd.hpp"
 
 namespace brood::posix {
+
+/// Throws the os::OSError of what failed: "map 4096 bytes of shared memory".
+[[noreturn]] [[gnu::cold]] inline void throw_memory_error(int error, const char* attempt,
+                                                          std::size_t size) {
+  char text[80];
+  std::snprintf(text, sizeof text, "%s %zu bytes of shared memory", attempt, size);
+  throw_os_error(error, text);
+}
 
 /// A shared mapping of a descriptor.
 class Mapping {
@@ -23,7 +32,7 @@ class Mapping {
   Mapping(int fd, std::size_t size) : size_{size} {
     void* const address =
         ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (address == MAP_FAILED) throw_errno("map shared memory");
+    if (address == MAP_FAILED) throw_memory_error(errno, "map", size);
     data_ = static_cast<std::byte*>(address);
   }
   Mapping(Mapping&& other) noexcept
@@ -51,8 +60,8 @@ inline void set_file_size(int fd, std::size_t size) {
   // A limit on the size of files holds here too, and ftruncate() beyond it raises SIGXFSZ.
   rlimit limit{};
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)
-    throw_os_error(EFBIG, "give shared memory its size");
-  check(::ftruncate(fd, static_cast<off_t>(size)), "give shared memory its size");
+    throw_memory_error(EFBIG, "make", size);
+  if (::ftruncate(fd, static_cast<off_t>(size)) != 0) throw_memory_error(errno, "make", size);
 }
 
 /// How large the file of shared memory is. Throws os::OSError.
@@ -92,7 +101,7 @@ inline void reserve_whole(int fd, std::size_t size) {
   const auto pages = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES));
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   const int error = size / page > pages ? ENOMEM : reserve_memory(fd, 0, size);
-  if (error != 0) throw_os_error(error, "reserve shared memory");
+  if (error != 0) throw_memory_error(error, "reserve", size);
 }
 
 /// Gives the memory of a range back; it reads as zeros from now on.

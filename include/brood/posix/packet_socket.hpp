@@ -48,12 +48,13 @@ inline void make_packet_sockets(unique_fd& one, unique_fd& other) {
   keep_off_standard_streams(other);
 }
 
-/// Whether it is one of the kind that make_packet_sockets() gives. Throws os::OSError if it is no
-/// socket or nothing at all.
+/// Whether it is one of the kind that make_packet_sockets() gives. Throws os::OSError (EBADF).
 inline bool is_packet_socket(int fd) {
   int type = 0;
   socklen_t size = sizeof type;
-  check(::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size), "look at a socket");
+  const int result = ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+  if (result != 0 && errno == ENOTSOCK) return false;
+  check(result, "look at a socket");
   return type == SOCK_SEQPACKET;
 }
 

@@ -87,7 +87,7 @@ class SharedHeap {
   static SharedBlock make(std::size_t size, std::size_t alignment) {
     // Large ones have an arena of their own.
     if (size > SharedArena::usual_size / 4) {
-      if (size > most) posix::throw_os_error(ENOMEM, "reserve shared memory");
+      if (size > most) posix::throw_memory_error(ENOMEM, "reserve", size);
       return {posix::make_ref<SharedArena>((size + 4095) / 4096 * 4096), 0, size};
     }
     SharedHeap& heap = the_heap();
