@@ -29,6 +29,7 @@
 
 namespace futures = brood::futures;
 namespace subprocess = brood::subprocess;
+using brood::multiprocessing::StartMethod;
 using futures::Future;
 using futures::ProcessPoolExecutor;
 
@@ -202,6 +203,18 @@ double make_pool() {
   std::unique_ptr<ProcessPoolExecutor> pool;
   return bench::seconds_of([&] { pool = std::make_unique<ProcessPoolExecutor>(4); });
 }
+std::unique_ptr<ProcessPoolExecutor> pool_by(StartMethod method, int workers) {
+  return std::make_unique<ProcessPoolExecutor>(
+      futures::ProcessPoolOptions{.max_workers = workers, .start_method = method});
+}
+// And its first result, since by forkserver and spawn it is not ready before.
+double make_and_use_pool(StartMethod method) {
+  std::unique_ptr<ProcessPoolExecutor> pool;
+  return bench::seconds_of([&] {
+    pool = pool_by(method, 4);
+    pool->submit(echo, 1).result();
+  });
+}
 // From the death of the only worker to the result of a new one.
 double replace_worker(ProcessPoolExecutor& pool) {
   constexpr int times = 10;
@@ -220,6 +233,7 @@ double replace_worker(ProcessPoolExecutor& pool) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  brood::multiprocessing::freeze_support();
   bench::Program program(argc, argv);
   calibrate();
   has_python = ::system("python3 -c pass >/dev/null 2>&1") == 0;
@@ -413,6 +427,20 @@ int main(int argc, char** argv) {
       .add_value("in the large one", with_heap(make_pool))
       .at_most("in the large one", 1.1, "a small pool and a fork of the large program")
       .run();
+  for (const auto& [name, method] :
+       {std::pair{"forkserver", StartMethod::forkserver}, std::pair{"spawn", StartMethod::spawn}})
+    program
+        .compare(
+            "making a pool of 4 by " + std::string(name) + " and its first result" + beside_heap,
+            bench::milliseconds, 7)
+        .add_value("in a small program",
+                   without_heap([method] { return make_and_use_pool(method); }))
+        .add_value("in the large one", with_heap([method] { return make_and_use_pool(method); }))
+        .add_value("in the large one, by fork",
+                   with_heap([] { return make_and_use_pool(StartMethod::fork); }))
+        .at_most("in the large one", 1.1, "in a small program")
+        .beside("in the large one", "in the large one, by fork")
+        .run();
   if (program.wants(replaced)) {
     heap.reset();
     ProcessPoolExecutor first(1);
@@ -425,8 +453,14 @@ int main(int argc, char** argv) {
                      own.submit(echo, 1).result();
                      return replace_worker(own);
                    }))
+        .add_value("in the large one, in a pool made then by forkserver", with_heap([&] {
+                     const auto own = pool_by(StartMethod::forkserver, 1);
+                     own->submit(echo, 1).result();
+                     return replace_worker(*own);
+                   }))
         .at_most("in the large one", 1.1, "in a small program")
         .beside("in the large one, in a pool made then", "in a small program")
+        .at_most("in the large one, in a pool made then by forkserver", 1.1, "in a small program")
         .run();
   }
   return program.result();

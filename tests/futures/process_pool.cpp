@@ -22,6 +22,7 @@
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/sleepers.hpp"
+#include "support/start_methods.hpp"
 
 namespace futures = brood::futures;
 using futures::Future;
@@ -499,7 +500,7 @@ TEST_CASE("process pool may be moved and its destructor waits") {
   CHECK(result.result() == 2);
 }
 
-TEST_CASE("process pool runs its initializer in each worker before the first task") {
+TEST_CASE("process pool runs its initializer in each worker before the first task", "[fork]") {
   board::reset();
   static int initialized = 0;
   const std::string captured = "any callable will do";

@@ -22,6 +22,7 @@
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/sleepers.hpp"
+#include "support/start_methods.hpp"
 
 namespace futures = brood::futures;
 namespace mp = brood::multiprocessing;
@@ -40,10 +41,9 @@ int meet(int n) {
   return n;
 }
 
-// The fork server of the only pool of this process.
-pid_t fork_server() {
-  const auto found = support::children();
-  return found.size() == 1 ? found.begin()->first : -1;
+// The fork server of a pool that has a worker.
+pid_t fork_server(const ProcessPoolExecutor& pool) {
+  return support::parent_of(pool.worker_pids().at(0));
 }
 
 template <class Exception, class F>
@@ -452,12 +452,10 @@ TEST_CASE("process pool whose fork server is killed fails all that is unfinished
   board::await(0, 2);
   // Children of the program that hold copies of its descriptors hide nothing.
   mp::Process bystander([] { board::await(2, 1); });
-  std::map<pid_t, std::string> before = support::children();
-  CHECK(before.size() == 1);
   bystander.start();
   std::vector<brood::posix::unique_fd> workers;
   for (const pid_t pid : pool.worker_pids()) workers.push_back(board::watch(pid));
-  ::kill(before.begin()->first, SIGKILL);
+  ::kill(fork_server(pool), SIGKILL);
   for (auto& task : tasks)
     CHECK_THAT(message_of<futures::BrokenProcessPool>([&] { task.result(); }),
                Catch::Matchers::ContainsSubstring("fork server"));
@@ -472,15 +470,16 @@ TEST_CASE("process pool whose fork server is killed fails all that is unfinished
 TEST_CASE("process pool whose fork server is killed while idle breaks at the next task") {
   ProcessPoolExecutor pool(1);
   CHECK(pool.submit(square, 2).result() == 4);
-  const auto server = board::watch(fork_server());
+  const pid_t pid = fork_server(pool);
+  const auto server = board::watch(pid);
   const auto worker = board::watch(pool.worker_pids().at(0));
-  ::kill(fork_server(), SIGKILL);
+  ::kill(pid, SIGKILL);
   CHECK(board::ends(server, 60s));
   CHECK(board::ends(worker, 60s));
   CHECK_THROWS_AS(pool.submit(square, 3).result(), futures::BrokenProcessPool);
 }
 
-TEST_CASE("process pool that can start no worker says so") {
+TEST_CASE("process pool that can start no worker says so", "[fork]") {
   const int code = board::in_child([] {
     if (::getuid() == 0) {  // root has no such limit
       if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0) return 77;
@@ -488,7 +487,8 @@ TEST_CASE("process pool that can start no worker says so") {
     }
     ProcessPoolExecutor pool(3);
     const rlimit none{0, 0};
-    if (::prlimit(fork_server(), RLIMIT_NPROC, &none, nullptr) != 0) return 77;
+    const pid_t server = support::children().begin()->first;
+    if (::prlimit(server, RLIMIT_NPROC, &none, nullptr) != 0) return 77;
     auto task = pool.submit(square, 1);
     const auto text = message_of<futures::BrokenProcessPool>([&] { task.result(); });
     if (text.find("can't start a worker") == std::string::npos) return 1;
@@ -542,9 +542,7 @@ TEST_CASE("process pool leaves no worker and no server when the program is kille
     board::await(0, 3);
     bystander.start();
     unsigned place = 10;
-    board::word(place++).store(static_cast<std::uint32_t>(support::children().begin()->first));
-    for (const auto& [pid, what] : support::children())
-      if (pid != bystander.pid()) board::word(10).store(static_cast<std::uint32_t>(pid));
+    board::word(place++).store(static_cast<std::uint32_t>(fork_server(pool)));
     board::word(6).store(static_cast<std::uint32_t>(bystander.pid()));
     for (const pid_t pid : pool.worker_pids())
       board::word(place++).store(static_cast<std::uint32_t>(pid));

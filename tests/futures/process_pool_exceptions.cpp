@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/start_methods.hpp"
 
 namespace futures = brood::futures;
 namespace os = brood::os;

@@ -14,6 +14,7 @@
 #include "support/board.hpp"
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/start_methods.hpp"
 
 namespace futures = brood::futures;
 using brood::posix::sanitized;
@@ -353,7 +354,7 @@ TEST_CASE("process pool tells where a worker was whose stack has run over") {
   }
 }
 
-TEST_CASE("process pool worker keeps to the program's own way with a crash") {
+TEST_CASE("process pool worker keeps to the program's own way with a crash", "[fork]") {
   if (sanitized) SKIP("a sanitizer handles the signals of a crash itself");
   // In a child, as the handler would be of use to nobody else.
   const int code = board::in_child([] {

@@ -15,6 +15,7 @@
 #include "support/board.hpp"
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/start_methods.hpp"
 
 namespace mp = brood::multiprocessing;
 namespace futures = brood::futures;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Words that this process and all that are forked from it share, to meet at:
+// Words that this process and all that descend from it share, to meet at:
 //
 //   board::reset();                                    // at the start of a test case
 //   auto f = pool.submit([] { board::bump(0); board::await(1, 1); });
@@ -8,6 +8,7 @@
 //   board::bump(1);                                    // it may go on
 #pragma once
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -18,16 +19,35 @@
 #include <brood/posix/pidfd.hpp>
 #include <brood/posix/poll.hpp>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <vector>
 
 namespace board {
 
 inline constexpr unsigned words = 64;
 
+// A memory file of the first of them, which the others find by a variable of the environment: those
+// that are this program executed anew did not inherit the memory.
+inline std::atomic<std::uint32_t>* map_words() {
+  constexpr std::size_t size = words * sizeof(std::atomic<std::uint32_t>);
+  constexpr const char* variable = "BROOD_TEST_BOARD";
+  const char* const name = ::getenv(variable);
+  int file = name == nullptr ? -1 : ::open(name, O_RDWR | O_CLOEXEC);
+  if (file < 0) {
+    file = ::memfd_create("board", MFD_CLOEXEC);
+    if (::ftruncate(file, size) != 0) ::abort();
+    char path[64];
+    std::snprintf(path, sizeof path, "/proc/%d/fd/%d", ::getpid(), file);
+    ::setenv(variable, path, 1);
+  }
+  void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (memory == MAP_FAILED) ::abort();
+  return static_cast<std::atomic<std::uint32_t>*>(memory);  // the file stays open for the others
+}
+
 inline std::atomic<std::uint32_t>& word(unsigned index) {
-  static auto* const all = static_cast<std::atomic<std::uint32_t>*>(
-      ::mmap(nullptr, words * sizeof(std::atomic<std::uint32_t>), PROT_READ | PROT_WRITE,
-             MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  static auto* const all = map_words();
   return all[index];
 }
 inline const bool mapped = (word(0), true);  // before anybody forks

@@ -40,6 +40,9 @@ std::size_t thread_count();
 // ("sleep, S"; a zombie is 'Z'). A thread's children are those of the process.
 std::map<pid_t, std::string> children();
 
+// The parent of a process; 0 when there is no such process.
+pid_t parent_of(pid_t pid);
+
 // The names in /dev/shm: shared memory and named semaphores, of every process of the machine.
 std::set<std::string> shm_names();
 
@@ -139,25 +142,37 @@ inline std::size_t thread_count() {
   return count;
 }
 
+// What /proc/PID/stat tells.
+struct ProcessLine {
+  pid_t parent = 0;  // 0: there is no such process
+  std::string what;  // its name and state
+};
+inline ProcessLine process_line(const char* pid) {
+  std::FILE* stat = std::fopen((std::string("/proc/") + pid + "/stat").c_str(), "re");
+  if (stat == nullptr) return {};
+  char line[512] = {};
+  const std::size_t size = std::fread(line, 1, sizeof line - 1, stat);
+  std::fclose(stat);
+  line[size] = '\0';
+  // pid (name) state ppid ...; the name may hold anything, so its end is the last parenthesis.
+  const char* open = std::strchr(line, '(');
+  const char* close = std::strrchr(line, ')');
+  char state = '?';
+  int parent = 0;
+  if (open == nullptr || close == nullptr || close < open) return {};
+  if (std::sscanf(close + 1, " %c %d", &state, &parent) != 2) return {};
+  return {parent, std::string(open + 1, close) + ", " + state};
+}
+
+inline pid_t parent_of(pid_t pid) { return process_line(std::to_string(pid).c_str()).parent; }
+
 inline std::map<pid_t, std::string> children() {
   // From each process's stat, not from /proc/self/task/*/children, which not every kernel has.
   std::map<pid_t, std::string> found;
   for_each_entry("/proc", [&](const char* name) {
     if (name[0] < '0' || name[0] > '9') return;
-    std::FILE* stat = std::fopen((std::string("/proc/") + name + "/stat").c_str(), "re");
-    if (stat == nullptr) return;
-    char line[512] = {};
-    const std::size_t size = std::fread(line, 1, sizeof line - 1, stat);
-    std::fclose(stat);
-    line[size] = '\0';
-    // pid (name) state ppid ...; the name may hold anything, so its end is the last parenthesis.
-    const char* open = std::strchr(line, '(');
-    const char* close = std::strrchr(line, ')');
-    char state = '?';
-    int parent = 0;
-    if (open == nullptr || close == nullptr || close < open) return;
-    if (std::sscanf(close + 1, " %c %d", &state, &parent) != 2 || parent != ::getpid()) return;
-    found[std::atoi(name)] = std::string(open + 1, close) + ", " + state;
+    const ProcessLine line = process_line(name);
+    if (line.parent == ::getpid()) found[std::atoi(name)] = line.what;
   });
   return found;
 }

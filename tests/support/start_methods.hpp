@@ -2,7 +2,12 @@
 //
 // For test programs whose processes start by other methods than fork. Including it has
 // freeze_support() called at the start of main(). What such a process is to do and to meet crosses
-// as arguments.
+// as arguments. (The board is found by all of them.)
+//
+// The method that is used where none is named may be set by the environment, so that all of a
+// program's tests are run by it:
+//
+//   BROOD_TEST_START_METHOD=spawn test_multiprocessing_pool
 #pragma once
 
 #include <sys/prctl.h>
@@ -68,6 +73,9 @@ class OwnProgram {
     while (program != nullptr && std::strcmp(program->name_, wanted) != 0) program = program->next_;
     if (program == nullptr || program->first_ == Call::freeze_support)
       brood::multiprocessing::freeze_support();
+    if (const char* const method = std::getenv("BROOD_TEST_START_METHOD"))
+      for (const StartMethod one : start_methods)
+        if (std::strcmp(method, name_of(one)) == 0) brood::multiprocessing::set_start_method(one);
     if (program == nullptr) return;
     ::alarm(50);
     int code = 97;

@@ -14,9 +14,9 @@ namespace brood::futures {
 
 /// What they have to know.
 struct WorkerSettings {
-  Function<void()> initializer;
-  std::uint32_t max_tasks;  // a worker ends after so many; 0: no limit
-  std::size_t memory;       // bytes that a worker may take of its own; 0: no limit
+  Initializer initializer;
+  std::uint32_t max_tasks = 0;  // a worker ends after so many; 0: no limit
+  std::size_t memory = 0;       // bytes that a worker may take of its own; 0: no limit
   std::string name;         // of the workers' Processes: "NAME-1", "NAME-2", ...
   // The Process that has made the pool.
   std::string program_name;
@@ -49,6 +49,11 @@ class PoolWorkers final : public posix::ForkedWorkers {
     if (!TaskWorker{table_, worker}.run(settings_.initializer, settings_.max_tasks,
                                         settings_.memory))
       posix::end_forked_child(1);
+  }
+
+  void ended(std::uint32_t worker) noexcept override {
+    posix::CrashRecord& crash = table_.cell(worker).crash;
+    if (crash.signal.load(std::memory_order_relaxed) != 0) crash.locate();
   }
 
  private:

@@ -37,7 +37,8 @@ struct ProcessPoolOptions {
   std::optional<int> max_workers = {};
   /// Called by each worker before its first task. When it throws, the pool is broken: everything
   /// unfinished, and later submits, fail with BrokenProcessPool.
-  Function<void()> initializer = {};
+  /// See Initializer for what it may be.
+  Initializer initializer = {};
   /// A worker ends after so many tasks, at least 1, and is replaced. Default: no limit.
   std::optional<int> max_tasks_per_child = {};
   /// How long a task (of a map: a chunk) may run in its worker, unless its TaskOptions say. One
@@ -49,6 +50,9 @@ struct ProcessPoolOptions {
   /// does not count. In a build with a sanitizer there is no limit. Default: no limit.
   Count memory_limit = {};
   OnCrash on_crash = OnCrash::fail_task;
+  /// How the process that forks the workers comes to be; see ProcessPoolExecutor. Default:
+  /// multiprocessing::get_start_method(). (Python's mp_context.)
+  std::optional<multiprocessing::StartMethod> start_method = {};
 };
 
 struct TaskOptions {
@@ -61,11 +65,21 @@ struct TaskOptions {
 template <class F, class... Args>
 concept Refused = !RemotelyInvocable<F, Args...> && !std::is_same_v<std::decay_t<F>, TaskOptions>;
 
-/// Runs callables in worker processes, which are forked from a copy of the program as it was when
-/// the pool was made: make it early, before threads are started and large data is loaded, unless
-/// the tasks need that. The descriptors that were open then stay open in them. Workers start when
-/// they are needed, ignore SIGINT, have an empty standard input and no signal blocked, and end with
-/// the executor, or when the program dies.
+/// Runs callables in worker processes, which are forked by a small process of the pool's own. How
+/// that one comes to be is the start method:
+///
+/// fork: as a copy of the program when the pool is made. Make it early, before threads are started
+/// and large data is loaded, unless the tasks need that. The descriptors that were open then stay
+/// open in the workers.
+///
+/// forkserver and spawn: from the program as it was at freeze_support(), or as it is when it is
+/// executed. The workers have none of the program's data, and making the pool or replacing a worker
+/// costs the same however large that is. Libraries that the program has loaded at run time, and
+/// types registered by register_exception in main(), are unknown there: have the initializer do
+/// both.
+///
+/// Workers start when they are needed, ignore SIGINT, have an empty standard input and no signal
+/// blocked, and end with the executor, or when the program dies.
 ///
 /// Callables and arguments cross as bytes: see CrossesProcesses and CrossesAsValue for what can.
 /// Anything else does not compile. What a task throws comes back with its type: see
@@ -75,8 +89,10 @@ concept Refused = !RemotelyInvocable<F, Args...> && !std::is_same_v<std::decay_t
 /// pool is not usable: submit and map throw std::runtime_error there.
 class ProcessPoolExecutor {
  public:
-  /// `max_workers`: see ProcessPoolOptions. Throws std::invalid_argument outside of 1 to 4095,
-  /// os::OSError when no process can be had.
+  /// `max_workers`: see ProcessPoolOptions. Throws std::invalid_argument outside of 1 to 4095, and
+  /// for an initializer that cannot cross by forkserver or spawn; std::runtime_error when these
+  /// need freeze_support(), which was not called; os::OSError when no process can be had;
+  /// multiprocessing::ProcessError when the program's fork server is dead.
   template <std::integral N>
   explicit ProcessPoolExecutor(N max_workers)
       : ProcessPoolExecutor{ProcessPoolOptions{.max_workers = worker_count(max_workers)}} {}
@@ -445,6 +461,7 @@ inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options,
   core_ = posix::make_ref<ProcessPoolCore>(ProcessPoolSettings{
       static_cast<std::uint32_t>(workers), options.task_timeout,
       options.on_crash == OnCrash::break_pool,
+      options.start_method ? *options.start_method : multiprocessing::get_start_method(),
       WorkerSettings{std::move(options.initializer),
                      options.max_tasks_per_child ? static_cast<std::uint32_t>(tasks) : 0,
                      options.memory_limit.has_value() ? static_cast<std::size_t>(memory) : 0,

@@ -34,12 +34,11 @@
 
 #include <vector>
 
-#include "../posix/fork_server.hpp"
 #include "../posix/immortal.hpp"
 #include "../posix/list.hpp"
 #include "../posix/thread.hpp"
 #include "future.hpp"
-#include "pool_workers.hpp"
+#include "pool_server.hpp"
 
 namespace brood::futures {
 
@@ -105,6 +104,7 @@ struct ProcessPoolSettings {
   std::uint32_t max_workers;
   Timeout task_timeout;
   bool break_on_crash;
+  multiprocessing::StartMethod start_method;
   WorkerSettings workers;
 };
 
@@ -115,7 +115,8 @@ class ProcessPoolCore final : public posix::RefCounted {
         table_{settings_.max_workers},
         workers_(settings_.max_workers),
         in_slot_(TaskTable::slots),
-        server_{pool_workers_} {
+        server_{
+            PoolServer::start(settings_.start_method, table_, settings_.workers, pool_workers_)} {
     free_slots_.reserve(TaskTable::slots);
     for (std::uint32_t slot = TaskTable::slots; slot != 0; --slot) free_slots_.push_back(slot - 1);
     Live::here().add(*this);
@@ -857,7 +858,9 @@ class ProcessPoolCore final : public posix::RefCounted {
     const std::uint32_t calls = crash.frames.load(std::memory_order_acquire);
     if (report.detail < 0 && report.detail == -signal && calls <= posix::CrashRecord::most) {
       details.call_count = calls;
-      for (std::uint32_t i = 0; i < calls; ++i) details.calls[i] = crash.addresses[i];
+      for (std::uint32_t i = 0; i < calls; ++i)
+        details.calls[i] =
+            const_cast<void*>(posix::address_of(crash.places[i], 1, 1, posix::SegmentUse::code));
     }
     return {&task, std::make_exception_ptr(WorkerCrashed{std::move(details)})};
   }

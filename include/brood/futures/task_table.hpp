@@ -72,7 +72,6 @@
 #include <optional>
 #include <string_view>
 
-#include "../function.hpp"
 #include "../os.hpp"
 #include "../posix/crash_record.hpp"
 #include "../posix/event_fd.hpp"
@@ -80,6 +79,7 @@
 #include "../posix/mapping.hpp"
 #include "../posix/memory_limit.hpp"
 #include "../sync/patience.hpp"
+#include "initializer.hpp"
 #include "remote_call.hpp"
 #include "remote_exception.hpp"
 
@@ -533,7 +533,7 @@ class TaskWorker {
   TaskWorker(TaskTable& table, std::uint32_t worker) noexcept
       : table_{table}, worker_{worker}, patience_{table.shared().several_processors != 0} {}
 
-  bool run(const Function<void()>& initializer, std::uint32_t max_tasks,
+  bool run(const Initializer& initializer, std::uint32_t max_tasks,
            std::size_t memory) noexcept {
     table_.cell(worker_).pid.store(posix::this_pid());
     posix::CrashRecorder::record_to(table_.cell(worker_).crash);
@@ -560,7 +560,7 @@ class TaskWorker {
     }
   }
 
-  bool initialize(const Function<void()>& initializer, std::size_t memory) noexcept {
+  bool initialize(const Initializer& initializer, std::size_t memory) noexcept {
     try {
       if (memory != 0) posix::limit_private_memory(memory);
       if (initializer) initializer();

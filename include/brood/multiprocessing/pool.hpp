@@ -25,10 +25,14 @@ struct PoolOptions {
   /// How many workers there will be at most, 1 to 4095. Default: os::process_cpu_count().
   std::optional<int> processes = {};
   /// Called by each worker before its first task. When it throws, the pool is broken.
-  Function<void()> initializer = {};
+  /// See futures::Initializer for what it may be.
+  futures::Initializer initializer = {};
   /// A worker ends after so many tasks (of a map: chunks), at least 1, and is replaced. Default: no
   /// limit.
   std::optional<int> maxtasksperchild = {};
+  /// How the process that forks the workers comes to be; see futures::ProcessPoolExecutor. Default:
+  /// get_start_method().
+  std::optional<StartMethod> start_method = {};
 };
 
 /// What to call with the result of an asynchronous call, or with its std::exception_ptr. They run
@@ -100,11 +104,7 @@ class Pool {
  public:
   template <std::integral N>
   explicit Pool(N processes) : Pool{PoolOptions{.processes = futures::worker_count(processes)}} {}
-  explicit Pool(PoolOptions options)
-      : executor_{{.max_workers = options.processes,
-                   .initializer = std::move(options.initializer),
-                   .max_tasks_per_child = options.maxtasksperchild},
-                  "ForkPoolWorker"} {}
+  explicit Pool(PoolOptions options) : Pool{std::move(options), method_of(options)} {}
   Pool() : Pool{PoolOptions{}} {}
   Pool(Pool&&) noexcept = default;
   ~Pool();
@@ -255,6 +255,18 @@ class Pool {
   void join();
 
  private:
+  Pool(PoolOptions&& options, StartMethod method)
+      : executor_{{.max_workers = options.processes,
+                   .initializer = std::move(options.initializer),
+                   .max_tasks_per_child = options.maxtasksperchild,
+                   .start_method = method},
+                  method == StartMethod::fork    ? "ForkPoolWorker"
+                  : method == StartMethod::spawn ? "SpawnPoolWorker"
+                                                 : "ForkServerPoolWorker"} {}
+  static StartMethod method_of(const PoolOptions& options) {
+    return options.start_method ? *options.start_method : get_start_method();
+  }
+
   template <class F, class... Args>
   auto submit(F&& f, Args&&... args) {
     check_open();

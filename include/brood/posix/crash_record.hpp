@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "code.hpp"
 #include "sanitizers.hpp"
 #include "type_name.hpp"
 
@@ -31,10 +32,25 @@ struct CrashRecord {
   std::atomic<std::int32_t> signal;   // the first one
   std::atomic<std::uint32_t> frames;  // how many there are; the innermost is the first
   void* addresses[most];
+  CodePlace places[most];  // theirs, for other processes
+
+  /// Finds out the places. In a process that has the code where the one that crashed had it.
+  void locate() noexcept {
+    const std::uint32_t count = frames.load(std::memory_order_acquire);
+    for (std::uint32_t i = 0; i < count && i < most; ++i) {
+      try {
+        places[i] = place_of(addresses[i]);
+      } catch (
+          const std::exception&) {  // in a library that was loaded after that process was forked
+        places[i] = {};
+      }
+    }
+  }
 };
 
 /// Addresses of code of this program, one a line: "function()+0x1c (program)", or
-/// "program+0x11f2" where the function has no name outside of its module.
+/// "program+0x11f2" where the function has no name outside of its module. Null stands for code that
+/// this process does not have.
 inline std::string describe_frames(void* const* addresses, std::uint32_t count);
 
 /// The handler. One a process; it works in processes forked from where it was installed.
@@ -138,7 +154,7 @@ inline std::string describe_frames([[maybe_unused]] void* const* addresses,
   // Each is "module(function+0x12) [0x7f...]", with the function mangled or left out.
   char** const lines = ::backtrace_symbols(addresses, static_cast<int>(count));
   for (std::uint32_t i = 0; lines != nullptr && i < count; ++i) {
-    const std::string line{lines[i]};
+    const std::string line{addresses[i] == nullptr ? "code that is not loaded here" : lines[i]};
     const std::size_t open = line.rfind('('), plus = line.rfind('+'), close = line.rfind(')');
     if (open == std::string::npos || plus == std::string::npos || close == std::string::npos ||
         plus < open || close < plus) {

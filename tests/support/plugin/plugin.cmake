@@ -55,7 +55,7 @@ if(NOT BROOD_SANITIZE) # these want their programs to move
   endif()
 endif()
 
-foreach(test IN ITEMS test_posix_code test_crossing)
+foreach(test IN ITEMS test_posix_code test_crossing test_futures_process_pool_start_methods)
   target_link_libraries(${test} PRIVATE plugin_linked)
   add_dependencies(${test} ${plugin_TARGETS})
   target_compile_definitions(${test} PRIVATE "PLUGIN_DIR=\"${CMAKE_CURRENT_BINARY_DIR}/plugin\"")

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+// The fork server of a process pool. By StartMethod::fork it is a copy of the program; else it is a
+// process that is told what it has to know, and gets the pool's table by its descriptors.
+#pragma once
+
+#include <sys/stat.h>
+
+#include "../multiprocessing/launch.hpp"
+#include "../multiprocessing/reduction.hpp"
+#include "../posix/fork_server.hpp"
+#include "../posix/packet_socket.hpp"
+#include "pool_workers.hpp"
+
+namespace brood::futures {
+
+class PoolServer {
+ public:
+  /// `workers` are those of `table` with `settings`, for a server that is forked. Throws
+  /// std::invalid_argument if the initializer can't cross, what its Serializer throws, and as
+  /// posix::ForkServer or multiprocessing::launch().
+  static posix::ForkServer start(multiprocessing::StartMethod method, const TaskTable& table,
+                                 const WorkerSettings& settings, PoolWorkers& workers) {
+    if (method == multiprocessing::StartMethod::fork) return posix::ForkServer{workers};
+    return launch(method, table, settings);
+  }
+
+ private:
+  // What comes first in the message. The texts follow, then the initializer.
+  struct Record {
+    posix::CodePlace initializer;  // nowhere: there is none
+    TaskTable::Extent extent;
+    std::uint32_t file;  // of the table; numbers in the Reduction, as the next two
+    std::uint32_t done_event;
+    std::uint32_t orders;
+    std::uint32_t max_tasks;
+    std::uint64_t memory;
+    std::uint64_t program;
+  };
+
+  static posix::ForkServer launch(multiprocessing::StartMethod method, const TaskTable& table,
+                                  const WorkerSettings& settings);
+  static void run(serialization::Reader& in);
+  static Initializer read_initializer(posix::CodePlace place, serialization::Reader& in);
+  static const multiprocessing::LaunchEntry entry_;
+};
+
+inline constinit const multiprocessing::LaunchEntry PoolServer::entry_{&PoolServer::run,
+                                                                       typeid(PoolServer)};
+
+// ---------------------------------------------------------------------------------------------
+
+inline posix::ForkServer PoolServer::launch(multiprocessing::StartMethod method,
+                                            const TaskTable& table,
+                                            const WorkerSettings& settings) {
+  const Initializer& initializer = settings.initializer;
+  if (initializer && initializer.entry() == nullptr)
+    throw std::invalid_argument{
+        "process pool: an initializer of type " + initializer.type_name() +
+        " can't cross to a process that is not forked from this one: give it a function, a lambda "
+        "without captures, or a Serializable function object; or use StartMethod::fork"};
+  posix::unique_fd mine, its;
+  posix::make_packet_sockets(mine, its);
+  multiprocessing::Reduction reduction;
+  Record record{{},
+                table.extent(),
+                reduction.add(table.file()),
+                reduction.add(table.done_event().get()),
+                reduction.add(its.get()),
+                settings.max_tasks,
+                settings.memory,
+                settings.program.word()};
+  std::string last;
+  if (initializer) {
+    record.initializer = initializer.entry()->place();
+    last = initializer.dump(reduction);
+  }
+  serialization::Sizer sizer;
+  sizer.write(record);
+  sizer.write(settings.name);
+  sizer.write(settings.program_name);
+  std::string bytes(sizer.size(), '\0');
+  serialization::Writer out{bytes.data(), bytes.size()};
+  out.write(record);
+  out.write(settings.name);
+  out.write(settings.program_name);
+  bytes += last;
+  auto process = multiprocessing::launch(
+      method, entry_, bytes, reduction,
+      {.name = settings.name, .code = initializer ? initializer.code() : nullptr});
+  return {std::move(mine), std::move(process)};
+}
+
+// In the server.
+inline void PoolServer::run(serialization::Reader& in) {
+  auto& reduction = multiprocessing::Reduction::of(in);
+  const auto record = in.read<Record>();
+  WorkerSettings settings;
+  settings.max_tasks = record.max_tasks;
+  settings.memory = static_cast<std::size_t>(record.memory);
+  settings.program = posix::ProcessIdentity{record.program};
+  settings.name = in.read<std::string>();
+  settings.program_name = in.read<std::string>();
+  TaskTable table{record.extent, reduction.take(record.file, S_IFREG),
+                  posix::EventFd{reduction.take(record.done_event, 0)}};
+  posix::unique_fd orders = reduction.take(record.orders, S_IFSOCK);
+  posix::unique_fd program;
+  try {
+    program = settings.program.open();
+    if (!program) return;  // it has ended
+  } catch (const os::OSError& error) {
+    if (!posix::means_unsupported(error.code().value())) throw;
+  }
+  if (record.initializer != posix::CodePlace{})
+    settings.initializer = read_initializer(record.initializer, in);
+  PoolWorkers workers{table, settings};
+  posix::ForkServerProcess{std::move(orders), std::move(program), workers}.run();
+}
+
+// What goes wrong is the initializer's failure: so the pool learns the reason.
+inline Initializer PoolServer::read_initializer(posix::CodePlace place, serialization::Reader& in) {
+  try {
+    const auto* const entry = Initializer::Entry::at(place);
+    if (entry == nullptr) serialization::throw_error("this is the place of no initializer");
+    Initializer initializer = entry->function()(in);
+    in.expect_end();
+    return initializer;
+  } catch (...) {
+    return [error = std::current_exception()] { std::rethrow_exception(error); };
+  }
+}
+
+}  // namespace brood::futures
