@@ -22,10 +22,11 @@ class Function<R(Args...)> {
 
   template <class F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, Function> &&
-             std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+             requires(std::decay_t<F>& f, Args&&... args) {
+               static_cast<R>(f(std::forward<Args>(args)...));
+             })
   Function(F&& f)  // NOLINT: implicit
-      : callable_{posix::Ref<Base>{
-            posix::make_ref<Holder<std::decay_t<F>>>(std::forward<F>(f))}} {}
+      : callable_{posix::Ref<Base>::adopt(new Holder<std::decay_t<F>>(std::forward<F>(f)))} {}
 
   explicit operator bool() const noexcept { return static_cast<bool>(callable_); }
 

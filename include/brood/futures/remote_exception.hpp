@@ -11,6 +11,7 @@
 #include <cxxabi.h>
 
 #include <atomic>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <optional>
@@ -64,12 +65,24 @@ struct ExceptionCodec {
 
 namespace exception_codecs {
 
-template <class T>
-std::string raw_bytes(const T& value) {
-  std::string bytes(serialization::serialized_size(value), '\0');
-  serialization::Writer writer{bytes.data(), bytes.size()};
-  writer.write(value);
-  return bytes;
+// Numbers and texts by hand: what the archives' templates need for them would be compiled by
+// everybody who includes this.
+inline void put(std::string& bytes, std::uint64_t number) {
+  bytes.append(reinterpret_cast<const char*>(&number), sizeof number);
+}
+inline void put(std::string& bytes, const std::string& text) {
+  put(bytes, text.size());
+  bytes += text;
+}
+inline std::uint64_t take_number(serialization::Reader& in) {
+  std::uint64_t number = 0;
+  std::memcpy(&number, in.read_bytes(sizeof number).data(), sizeof number);
+  return number;
+}
+inline std::string take_text(serialization::Reader& in) {
+  const std::uint64_t size = take_number(in);
+  const std::string_view text = in.read_bytes(size);
+  return std::string(text.data(), text.size());
 }
 
 // Calls `f` with the exception as an E.
@@ -85,13 +98,15 @@ std::string with_exception(const std::exception_ptr& error, F f) {
 /// Made from its text.
 template <class E>
 ExceptionCodec from_text() {
-  return {
-      &typeid(E),
-      [](const std::exception_ptr& error) {
-        return with_exception<E>(
-            error, [](const E& exception) { return raw_bytes(std::string{exception.what()}); });
-      },
-      [](serialization::Reader& in) { return std::make_exception_ptr(E(in.read<std::string>())); }};
+  return {&typeid(E),
+          [](const std::exception_ptr& error) {
+            return with_exception<E>(error, [](const E& exception) {
+              std::string bytes;
+              put(bytes, exception.what());
+              return bytes;
+            });
+          },
+          [](serialization::Reader& in) { return std::make_exception_ptr(E(take_text(in))); }};
 }
 
 /// Crosses as it is.
@@ -99,7 +114,11 @@ template <class E>
 ExceptionCodec from_value() {
   return {&typeid(E),
           [](const std::exception_ptr& error) {
-            return with_exception<E>(error, [](const E& value) { return raw_bytes(value); });
+            return with_exception<E>(error, [](const E& value) {
+              std::string bytes(serialization::serialized_size(value), '\0');
+              serialization::Writer{bytes.data(), bytes.size()}.write(value);
+              return bytes;
+            });
           },
           [](serialization::Reader& in) { return std::make_exception_ptr(in.read<E>()); }};
 }
@@ -252,25 +271,26 @@ inline void cut_suffix(std::string& text, const std::string& suffix) {
     text.resize(text.size() - suffix.size());
 }
 
-inline std::string dump(const std::system_error& error) {
+inline void dump(std::string& bytes, const std::system_error& error) {
   const auto* const ours = dynamic_cast<const os::OSError*>(&error);
   const std::string filename = ours == nullptr ? std::string{} : ours->filename();
   std::string text = error.what();
   cut_suffix(text, ": " + error.code().message());
   if (!filename.empty()) cut_suffix(text, " '" + filename + "'");
-  using exception_codecs::raw_bytes;
-  return raw_bytes(error.code().value()) +
-         raw_bytes(error.code().category() == std::generic_category()) + raw_bytes(text) +
-         raw_bytes(filename);
+  using exception_codecs::put;
+  put(bytes, static_cast<std::uint64_t>(error.code().value()));
+  put(bytes, std::uint64_t{error.code().category() == std::generic_category()});
+  put(bytes, text);
+  put(bytes, filename);
 }
 
 /// What dump() has written.
 struct SystemError {
   explicit SystemError(serialization::Reader& in)
-      : code{in.read<int>()},
-        generic{in.read<bool>()},
-        text{in.read<std::string>()},
-        filename{in.read<std::string>()} {}
+      : code{static_cast<int>(exception_codecs::take_number(in))},
+        generic{exception_codecs::take_number(in) != 0},
+        text{exception_codecs::take_text(in)},
+        filename{exception_codecs::take_text(in)} {}
 
   [[noreturn]] void throw_again(std::uint64_t place) const {
     if (place == os_error) posix::throw_os_error(code, text, filename);
@@ -299,21 +319,30 @@ std::exception_ptr thrown_by(F f) {
 // What crosses: 0 and a RemoteError's parts; a place of standard_exceptions and what belongs to it;
 // or the id of a registered type and what its codec wrote.
 inline std::string dump_exception(const std::exception_ptr& error) {
-  using exception_codecs::raw_bytes;
+  using exception_codecs::put;
   const std::type_info* type = nullptr;
+  std::string bytes;
   std::string text = "unknown exception";
   try {
     std::rethrow_exception(error);
   } catch (const std::system_error& exception) {
     type = abi::__cxa_current_exception_type();
     const auto place = type == nullptr ? 0 : standard_exceptions::place_of(exception, *type);
-    if (place != 0) return raw_bytes(place) + standard_exceptions::dump(exception);
+    if (place != 0) {
+      put(bytes, place);
+      standard_exceptions::dump(bytes, exception);
+      return bytes;
+    }
     text = exception.what();
   } catch (const std::exception& exception) {
     type = abi::__cxa_current_exception_type();
     text = exception.what();
     const auto place = type == nullptr ? 0 : standard_exceptions::place_of(*type);
-    if (place != 0) return raw_bytes(place) + raw_bytes(text);
+    if (place != 0) {
+      put(bytes, place);
+      put(bytes, text);
+      return bytes;
+    }
   } catch (...) {
     type = abi::__cxa_current_exception_type();
     text = posix::describe(error);
@@ -321,31 +350,40 @@ inline std::string dump_exception(const std::exception_ptr& error) {
   const auto* const codec = type == nullptr ? nullptr : exception_codecs::find(*type);
   if (codec != nullptr) {
     try {
-      return raw_bytes(codec->id()) + codec->dump(error);
+      const std::string value = codec->dump(error);
+      put(bytes, codec->id());
+      bytes += value;
+      return bytes;
     } catch (const std::bad_alloc&) {
       throw;
     } catch (...) {  // it can't be written: goes as text
     }
   }
   const std::string name = type == nullptr ? "unknown type" : posix::demangle(type->name());
-  return raw_bytes(std::uint64_t{0}) + raw_bytes(name) + raw_bytes(posix::this_pid()) +
-         raw_bytes(text);
+  bytes.clear();
+  put(bytes, std::uint64_t{0});
+  put(bytes, name);
+  put(bytes, static_cast<std::uint64_t>(posix::this_pid()));
+  put(bytes, text);
+  return bytes;
 }
 
 inline std::exception_ptr load_exception(std::string_view bytes) {
   serialization::Reader in{bytes};
-  const auto id = in.read<std::uint64_t>();
+  using exception_codecs::take_number;
+  using exception_codecs::take_text;
+  const std::uint64_t id = take_number(in);
   if (id == 0) {
-    auto name = in.read<std::string>();
-    const auto pid = in.read<pid_t>();
-    return std::make_exception_ptr(RemoteError{std::move(name), pid, in.read<std::string>()});
+    auto name = take_text(in);
+    const auto pid = static_cast<pid_t>(take_number(in));
+    return std::make_exception_ptr(RemoteError{std::move(name), pid, take_text(in)});
   }
   if (id == standard_exceptions::os_error || id == standard_exceptions::system_error) {
     const standard_exceptions::SystemError error{in};
     return standard_exceptions::thrown_by([&] { error.throw_again(id); });
   }
   if (id < standard_exceptions::os_error) {
-    const auto text = in.read<std::string>();
+    const auto text = take_text(in);
     return standard_exceptions::thrown_by([&] { standard_exceptions::throw_again(id, text); });
   }
   const auto* const codec = exception_codecs::find(id);

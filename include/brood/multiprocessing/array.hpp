@@ -10,8 +10,7 @@
 #pragma once
 
 #include <initializer_list>
-#include <iterator>
-#include <span>
+#include <span>  // also for the concepts of <iterator>, whose stream iterators are dear to compile
 #include <stdexcept>
 #include <string>
 

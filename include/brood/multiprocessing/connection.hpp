@@ -90,7 +90,10 @@ class Connection {
            !std::is_convertible_v<const T&, const char*>) void send(const T& value) const {
     send_bytes(serialization::dumps(value));
   }
-  void send(std::string_view text) const { send(std::string{text}); }
+  template <class Text = std::string>
+  void send(std::string_view text) const {
+    send(Text{text});
+  }
 
   /// Waits for a message, which must be a T that was sent: any other is dropped, with
   /// SerializationError. Throws EOFError when there is none and nobody can send any more.

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "../identity.hpp"
+#include "../posix/exchange.hpp"
 #include "../posix/fork.hpp"
 #include "../posix/pipe.hpp"
 #include "launch.hpp"
@@ -177,7 +178,7 @@ inline void ProcessState::start(const posix::Ref<ProcessState>& self) {
   }
   posix::Ref<ProcessTarget> dropped;  // the user's destructors run outside the lock
   const posix::Locked lock{ProcessStateLock::mutex()};
-  std::swap(dropped, target_);
+  posix::swap(dropped, target_);
 }
 
 inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
@@ -240,7 +241,7 @@ inline void ProcessState::run_as_child(const posix::Ref<ProcessState>& self,
   try {
     // Destroyed at the end of the call, as a thread's is: a captured file is written then.
     posix::Ref<ProcessTarget> target;
-    std::swap(target, target_);
+    posix::swap(target, target_);
     target->run();
   } catch (...) {
     posix::flush_output();

@@ -372,11 +372,12 @@ class JoinableQueue : public Queue<T> {
   }
 
   /// Who owes how many items.
-  std::vector<Unfinished> unfinished() const {
-    posix::List<Unfinished> result;
+  template <class Result = std::vector<Unfinished>>
+  Result unfinished() const {
+    Result result;
     for (const sync::Debt& debt : this->open_core("look into").debts())
       result.push_back({debt.owner.pid(), static_cast<std::size_t>(debt.count), debt.alive});
-    return {result.begin(), result.end()};
+    return result;
   }
 };
 

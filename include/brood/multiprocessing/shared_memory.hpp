@@ -65,7 +65,8 @@ class SharedMemory {
   std::size_t size() const noexcept { return state_->size; }
 
   /// The bytes, while this or another handle of the process is there; none after close().
-  std::span<std::byte> buf() const {
+  template <class Bytes = std::span<std::byte>>  // a template, as a span is dear to compile
+  Bytes buf() const {
     const posix::Locked lock{state_->mutex};
     return {state_->mapping.data(), state_->mapping.size()};
   }

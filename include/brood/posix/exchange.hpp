@@ -12,4 +12,12 @@ constexpr T exchange(T& object, U&& value) {
   return old;
 }
 
+/// std::swap for types that are moved without throwing, without the traits that it asks.
+template <class T>
+constexpr void swap(T& a, T& b) noexcept {
+  T c = static_cast<T&&>(a);
+  a = static_cast<T&&>(b);
+  b = static_cast<T&&>(c);
+}
+
 }  // namespace brood::posix

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <new>
 
+#include "exchange.hpp"
+
 namespace brood::posix {
 
 /// As std::vector<T>. Grows by moving its elements, whose moves must not throw; copies by copy().
@@ -34,9 +36,9 @@ class List {
     return result;
   }
   void swap(List& other) noexcept {
-    trade(data_, other.data_);
-    trade(size_, other.size_);
-    trade(capacity_, other.capacity_);
+    posix::swap(data_, other.data_);
+    posix::swap(size_, other.size_);
+    posix::swap(capacity_, other.capacity_);
   }
 
   T* begin() noexcept { return data_; }
@@ -80,12 +82,6 @@ class List {
   void append(Args&&... args) {
     ::new (static_cast<void*>(data_ + size_)) T{static_cast<Args&&>(args)...};
     ++size_;
-  }
-  template <class U>
-  static void trade(U& a, U& b) noexcept {
-    U c = a;
-    a = b;
-    b = c;
   }
 
   T* data_ = nullptr;

@@ -39,8 +39,8 @@ class Mapping {
       : data_{posix::exchange(other.data_, nullptr)},
         size_{posix::exchange(other.size_, std::size_t{0})} {}
   Mapping& operator=(Mapping&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
+    posix::swap(data_, other.data_);
+    posix::swap(size_, other.size_);
     return *this;
   }
   ~Mapping() {

@@ -68,7 +68,9 @@ class Ref {
     requires(!std::is_same_v<U, T> && std::is_convertible_v<U*, T*>)
   Ref(Ref<U> other) noexcept : object_{other.release()} {}  // NOLINT: implicit
   Ref& operator=(Ref other) noexcept {
-    std::swap(object_, other.object_);
+    T* const mine = object_;
+    object_ = other.object_;
+    other.object_ = mine;
     return *this;
   }
   ~Ref() {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../function.hpp"
+#include "exchange.hpp"
 #include "fd.hpp"
 #include "pipe.hpp"
 #include "signals.hpp"
@@ -53,9 +54,9 @@ class PointerList {
 
  private:
   void swap(PointerList& other) noexcept {
-    std::swap(texts_, other.texts_);
-    std::swap(size_, other.size_);
-    std::swap(capacity_, other.capacity_);
+    posix::swap(texts_, other.texts_);
+    posix::swap(size_, other.size_);
+    posix::swap(capacity_, other.capacity_);
   }
 
   const char* const end_ = nullptr;  // the list as long as nothing was put in

@@ -143,14 +143,14 @@ class FifoStore {
 
   /// With nobody at either end.
   void take_all(FifoStore& other) noexcept {
-    std::swap(first_, other.first_);
-    std::swap(head_, other.head_);
-    std::swap(head_end_, other.head_end_);
-    std::swap(popped_, other.popped_);
-    std::swap(returned_, other.returned_);
-    std::swap(tail_, other.tail_);
-    std::swap(tail_end_, other.tail_end_);
-    std::swap(pushed_, other.pushed_);
+    posix::swap(first_, other.first_);
+    posix::swap(head_, other.head_);
+    posix::swap(head_end_, other.head_end_);
+    posix::swap(popped_, other.popped_);
+    posix::swap(returned_, other.returned_);
+    posix::swap(tail_, other.tail_);
+    posix::swap(tail_end_, other.tail_end_);
+    posix::swap(pushed_, other.pushed_);
   }
 
  private:

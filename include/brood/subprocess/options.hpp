@@ -48,7 +48,8 @@ class Stdio {
   Stdio(bool) = delete;
   Stdio(std::FILE* stream) noexcept : Stdio{stream == nullptr ? -1 : ::fileno(stream)} {}  // NOLINT
   template <class F>
-  requires(std::is_invocable_v<std::decay_t<F>&, std::string_view>) Stdio(F&& sink)  // NOLINT
+    requires requires(std::decay_t<F>& sink, std::string_view text) { sink(text); }
+  Stdio(F&& sink)  // NOLINT
       : kind_{Kind::sink}, sink_{std::forward<F>(sink)} {}
   Stdio(Kind kind, std::string path) : kind_{kind}, path_{std::move(path)} {}
 

@@ -19,20 +19,22 @@ struct CompletedPipeline {
 /// Runs commands as a shell's a | b | c. Takes the options of run() but executable: input and in
 /// are for the first program, out for the last, everything else for each of them; `check` throws
 /// for the last one in the row with a code other than 0. What run() throws, it throws, and no
-/// program is left running then. Python has no counterpart in the module.
-inline CompletedPipeline pipeline(std::vector<Command> commands, Options options = {});
+/// program is left running then. Python has no counterpart in the module. (A template so that only
+/// who calls it has the compiler write the code of a vector of commands.)
+template <class Commands = std::vector<Command>>
+CompletedPipeline pipeline(std::type_identity_t<Commands> commands, Options options = {});
 
 /// The programs of a pipeline and the data that pass through our hands.
 class Pipeline {
  public:
-  Pipeline(const std::vector<Command>& commands, Options&& options)
-      : commands_{commands}, options_{std::move(options)} {}
+  Pipeline(const Command* commands, std::size_t size, Options&& options)
+      : commands_{commands}, size_{size}, options_{std::move(options)} {}
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;
   ~Pipeline() { delete[] programs_; }
 
   void start() {
-    programs_ = new Popen[commands_.size()];
+    programs_ = new Popen[size_];
     try {
       start_all();
     } catch (...) {
@@ -56,11 +58,12 @@ class Pipeline {
     return false;
   }
 
-  CompletedPipeline result() {
-    CompletedPipeline result;
-    result.returncodes = std::vector<int>(started_);
+  /// Of those that were started, as a CompletedPipeline. (A template for its vector, too.)
+  template <class Result>
+  Result result() {
+    Result result;
     for (std::size_t i = 0; i < started_; ++i)
-      result.returncodes[i] = programs_[i].returncode().value_or(0);
+      result.returncodes.push_back(programs_[i].returncode().value_or(0));
     result.out = exchange_.out.collected.take();
     result.err = exchange_.err.collected.take();
     return result;
@@ -78,10 +81,10 @@ class Pipeline {
     if (err) options_.err = err.get();
     const Stdio out = options_.out;
     posix::unique_fd previous;
-    for (const Command& command : commands_) {
+    for (const Command* command = commands_; command != commands_ + size_; ++command) {
       posix::PipeEnds link;
       posix::unique_fd last;
-      if (&command != commands_.data() + commands_.size() - 1) {
+      if (command + 1 != commands_ + size_) {
         link = posix::make_pipe();
         options_.out = link.write.get();
       } else if (out.is(PIPE) || out.kind() == Stdio::Kind::sink) {
@@ -91,7 +94,7 @@ class Pipeline {
         options_.out = out;
       }
       Popen& program = programs_[started_];
-      program.start(command, options_);
+      program.start(*command, options_);
       if (started_++ == 0) exchange_.in = std::move(program.in);
       previous = std::move(link.read);
       options_.in = previous.get();
@@ -122,14 +125,16 @@ class Pipeline {
     for (std::size_t i = 0; i < started_; ++i) Conclusion{programs_[i], forever}.kill();
   }
 
-  const std::vector<Command>& commands_;
+  const Command* const commands_;
+  const std::size_t size_;
   Options options_;
   Popen* programs_ = nullptr;  // as many as there are commands, of which the first started_ run
   std::size_t started_ = 0;
   Exchange exchange_;
 };
 
-inline CompletedPipeline pipeline(std::vector<Command> commands, Options options) {
+template <class Commands>
+CompletedPipeline pipeline(std::type_identity_t<Commands> commands, Options options) {
   if (commands.empty()) throw std::invalid_argument{"pipeline: there is no command"};
   reject_option(!options.executable.empty(), "pipeline", "executable", "is for one program");
   const RunOptions own = take_run_options("pipeline", options);
@@ -138,10 +143,10 @@ inline CompletedPipeline pipeline(std::vector<Command> commands, Options options
     if (!line.empty()) line += " | ";
     line += command.args().size() == 1 ? command.args().front() : shell_join(command.args());
   }
-  Pipeline programs{commands, std::move(options)};
+  Pipeline programs{commands.data(), commands.size(), std::move(options)};
   programs.start();
   const bool done = programs.run(own.input, posix::Deadline{own.timeout});
-  CompletedPipeline result = programs.result();
+  auto result = programs.result<CompletedPipeline>();
   if (!done) throw TimeoutExpired{{line}, own.timeout, result.out, result.err};
   if (own.check)
     for (std::size_t i = commands.size(); i-- > 0;)

@@ -315,7 +315,7 @@ inline void Registry::run(const StateRef& thread, void (*call)(const Function<vo
   {
     const posix::Locked lock{mutex_};
     identify(*thread);
-    std::swap(target, thread->target);
+    posix::swap(target, thread->target);
     thread->changed.wake_all();
     set_os_name(::pthread_self(), thread->name);
   }
