@@ -491,6 +491,13 @@ TEST_CASE("a thousand locks cross with a few descriptors") {
   CHECK(all);
 }
 
+// Where the types tell, the compiler says so.
+static_assert(brood::Serializable<mp::Lock> && !brood::Sendable<mp::Lock>);
+static_assert(brood::Serializable<std::map<int, std::optional<mp::Queue<int>>>> &&
+              !brood::Sendable<std::map<int, std::optional<mp::Queue<int>>>>);
+static_assert(brood::Sendable<std::map<int, std::optional<std::string>>>);
+static_assert(!brood::Sendable<const char*>);
+
 TEST_CASE("a handle crosses towards a new process only") {
   const support::LeakCheck nothing_left;
   const mp::Lock lock;

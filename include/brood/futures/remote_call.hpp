@@ -32,18 +32,26 @@ template <class F, class... Args>
 using remote_result_t =
     std::remove_cvref_t<std::invoke_result_t<std::decay_t<F>, crossing_t<Args>...>>;
 
+/// No handle of processes, nor what holds one: a worker that runs already can't be given it, the
+/// initializer of the pool can.
+template <class T>
+concept CrossesAtAnyTime = !Serializable<T> || Sendable<T>;
+
 /// A callable with arguments that can be called in another process, and whose result can cross
 /// back.
 template <class F, class... Args>
-concept RemotelyInvocable = CrossesProcesses<F> &&(CrossesAsValue<Args>&&...) &&
+concept RemotelyInvocable = CrossesProcesses<F> && CrossesAtAnyTime<std::decay_t<F>> &&
+                            (CrossesAsValue<Args>&&...) &&
+                            (CrossesAtAnyTime<crossing_t<Args>> && ...) &&
                             std::is_invocable_v<std::decay_t<F>, crossing_t<Args>...> &&
                             (std::is_void_v<remote_result_t<F, Args...>> ||
-                             Serializable<remote_result_t<F, Args...>>);
+                             Sendable<remote_result_t<F, Args...>>);
 
 /// Why a call is no RemotelyInvocable: the compiler names one of these when it refuses a task.
 namespace refused {
 struct CallableCannotCross_PassWhatItCapturedAsArguments_SeeCrossesProcesses;
 struct ArgumentCannotCross_PassACopyOfWhatItRefersTo_SeeCrossesAsValue;
+struct HandleCannotCross_GiveItToTheInitializerOrAProcess_SeeCrossesAtAnyTime;
 struct CallableDoesNotTakeTheseArguments;
 struct ResultCannotCross_ReturnAValueThatIsSerializable_SeeRemotelyInvocable;
 }  // namespace refused
@@ -55,9 +63,12 @@ using refusal_t = std::conditional_t<
         !(CrossesAsValue<Args> && ...),
         refused::ArgumentCannotCross_PassACopyOfWhatItRefersTo_SeeCrossesAsValue,
         std::conditional_t<
-            !std::is_invocable_v<std::decay_t<F>, crossing_t<Args>...>,
-            refused::CallableDoesNotTakeTheseArguments,
-            refused::ResultCannotCross_ReturnAValueThatIsSerializable_SeeRemotelyInvocable>>>;
+            !(CrossesAtAnyTime<std::decay_t<F>> && ... && CrossesAtAnyTime<crossing_t<Args>>),
+            refused::HandleCannotCross_GiveItToTheInitializerOrAProcess_SeeCrossesAtAnyTime,
+            std::conditional_t<
+                !std::is_invocable_v<std::decay_t<F>, crossing_t<Args>...>,
+                refused::CallableDoesNotTakeTheseArguments,
+                refused::ResultCannotCross_ReturnAValueThatIsSerializable_SeeRemotelyInvocable>>>>;
 
 /// Where a worker puts the bytes of a result.
 class ResultSink {

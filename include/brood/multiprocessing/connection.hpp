@@ -86,7 +86,7 @@ class Connection {
   /// Sends a value: send_bytes(serialization::dumps(value)). Text that is no std::string is sent as
   /// one. Throws as send_bytes(), and SerializationError when the value can't be written.
   template <class T>
-  requires(Serializable<T> &&
+  requires(Sendable<T> &&
            !std::is_convertible_v<const T&, const char*>) void send(const T& value) const {
     send_bytes(serialization::dumps(value));
   }
@@ -98,7 +98,7 @@ class Connection {
   /// Waits for a message, which must be a T that was sent: any other is dropped, with
   /// SerializationError. Throws EOFError when there is none and nobody can send any more.
   template <class T>
-  requires Serializable<T> T recv()
+  requires Sendable<T> T recv()
   const {
     posix::Packet packet;
     receive(packet);

@@ -53,7 +53,7 @@ inline constexpr bool crosses_in_place<std::vector<E>> =
     serialization::is_bulk<E>&& std::is_trivially_default_constructible_v<E>;
 
 /// A FIFO queue of values that are copied from process to process as bytes.
-template <Serializable T>
+template <Sendable T>
 class Queue {
  public:
   using value_type = T;
@@ -348,7 +348,7 @@ struct Unfinished {
 };
 
 /// A Queue that knows when all that was put into it has been worked on.
-template <Serializable T>
+template <Sendable T>
 class JoinableQueue : public Queue<T> {
  public:
   explicit JoinableQueue(std::int64_t maxsize = 0)
@@ -383,10 +383,10 @@ class JoinableQueue : public Queue<T> {
 
 }  // namespace brood::multiprocessing
 
-template <brood::Serializable T>
+template <brood::Sendable T>
 struct brood::serialization::Serializer<brood::multiprocessing::Queue<T>>
     : brood::multiprocessing::HandleSerializer<brood::multiprocessing::Queue<T>> {};
 
-template <brood::Serializable T>
+template <brood::Sendable T>
 struct brood::serialization::Serializer<brood::multiprocessing::JoinableQueue<T>>
     : brood::multiprocessing::HandleSerializer<brood::multiprocessing::JoinableQueue<T>> {};

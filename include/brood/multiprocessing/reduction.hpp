@@ -108,6 +108,7 @@ Numbers read_plain(serialization::Reader& in) {
 ///     Handle(serialization::Reader& in, Reduction& reduction);
 template <class Handle>
 struct HandleSerializer {
+  static constexpr bool is_handle = true;
   template <class Out>
   static void write(Out& out, const Handle& handle) {
     handle.reduce(out, Reduction::of(out));

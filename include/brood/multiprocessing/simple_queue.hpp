@@ -14,7 +14,7 @@ namespace brood::multiprocessing {
 
 /// A FIFO queue. A handle: copies name the same queue. All calls may be made from many threads and
 /// processes at once, and throw os::OSError (EBADF) after close().
-template <Serializable T>
+template <Sendable T>
 class SimpleQueue {
  public:
   using value_type = T;
@@ -68,6 +68,6 @@ class SimpleQueue {
 
 }  // namespace brood::multiprocessing
 
-template <brood::Serializable T>
+template <brood::Sendable T>
 struct brood::serialization::Serializer<brood::multiprocessing::SimpleQueue<T>>
     : brood::multiprocessing::HandleSerializer<brood::multiprocessing::SimpleQueue<T>> {};

@@ -27,7 +27,8 @@ namespace serialization {
 /// tells); `read` returns the value or throws SerializationError. The type need not be default
 /// constructible. `out.context()` and `in.context()` give what the caller of the Sizer, Writer and
 /// Reader passed along, for values that cross beside the bytes. A constant
-/// `static constexpr std::uint64_t fingerprint` replaces the hash of the type's name.
+/// `static constexpr std::uint64_t fingerprint` replaces the hash of the type's name. Another,
+/// `static constexpr bool is_handle = true`, says that the type crosses to new processes only.
 template <class T>
 struct Serializer {};
 

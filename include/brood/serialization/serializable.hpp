@@ -19,6 +19,7 @@ namespace serialization {
 struct Inspection {
   std::uint64_t fingerprint;
   Obstacle obstacle;
+  bool holds_handle;
 };
 template <class T>
 consteval Inspection inspect();
@@ -74,6 +75,13 @@ template <class T>
 concept HasAKnownShapeOrASerializeMember = inspection<T>
 .obstacle != Obstacle::unknown;
 
+/// No queue, lock, event, value, connection or other handle of processes is among its parts. These
+/// get to another process as an argument of a Process, in what the initializer of a pool holds, or
+/// by fork, and never to one that runs already. (A class with a `serialize` member hides its parts:
+/// SerializationError.)
+template <class T>
+concept HoldsNoHandle = !inspection<T>.holds_handle;
+
 }  // namespace serialization
 
 /// Can be written to bytes here and read back in another process of the same program. That are:
@@ -96,6 +104,10 @@ concept Serializable =
     serialization::HasNoUnionOrASerializeMember<T> &&
     serialization::HasNoBitFieldOrASerializeMember<T> && serialization::CanBeBuiltFromItsParts<T> &&
     serialization::HasAKnownShapeOrASerializeMember<T>;
+
+/// Serializable, towards any process at any time: what goes through queues and connections.
+template <class T>
+concept Sendable = Serializable<T> && serialization::HoldsNoHandle<T>;
 
 namespace serialization {
 
@@ -140,7 +152,7 @@ class Walk {
     return true;
   }
 
-  Inspection inspection{0x62726F6F64ul, Obstacle::none};
+  Inspection inspection{0x62726F6F64ul, Obstacle::none, false};
 
  private:
   static constexpr std::size_t room = 256;
@@ -247,6 +259,7 @@ constexpr void visit(Walk& walk) {
     else
       walk.mix(type_name<T>());
     walk.mix(sizeof(T));
+    if constexpr (requires { Serializer<T>::is_handle; }) walk.inspection.holds_handle = true;
     if (is == Shape::member &&
         !(std::is_default_constructible_v<T> && std::is_move_constructible_v<T>))
       walk.refuse(Obstacle::no_construction);
