@@ -232,12 +232,17 @@ TEST_CASE("process pool workers know their names and their parent by each start 
     CHECK(names(pool) == "ProcessPoolWorker-1" + program);
   }
   const auto name_in = [](StartMethod method) {
-    mp::Pool pool({.processes = 1, .start_method = method});
+    mp::Pool pool = mp::get_context(method).pool(1);
     return pool.apply([] { return mp::current_process().name(); });
   };
   CHECK(name_in(StartMethod::fork) == "ForkPoolWorker-1");
   CHECK(name_in(StartMethod::forkserver) == "ForkServerPoolWorker-1");
   CHECK(name_in(StartMethod::spawn) == "SpawnPoolWorker-1");
+  mp::Pool pool =
+      mp::get_context(StartMethod::spawn)
+          .pool({.processes = 1, .initializer = make_it_seven, .start_method = StartMethod::fork});
+  CHECK(pool.apply([] { return mp::current_process().name(); }) == "SpawnPoolWorker-1");
+  CHECK(pool.apply(get_number) == 7);
 }
 
 TEST_CASE("process pool exceptions have their types where they were registered") {

@@ -16,6 +16,7 @@
 #include "connection.hpp"
 #include "event.hpp"
 #include "lock.hpp"
+#include "pool.hpp"
 #include "process.hpp"
 #include "queues.hpp"
 #include "semaphore.hpp"
@@ -26,7 +27,7 @@
 namespace brood::multiprocessing {
 
 /// Makes what multiprocessing has, as their constructors do. What it makes depends on the method
-/// for processes alone: queues, locks and the like serve processes of all methods.
+/// for processes and pools alone: queues, locks and the like serve processes of all methods.
 class Context {
  public:
   explicit Context(StartMethod method) noexcept : method_{method} {}
@@ -46,6 +47,16 @@ class Context {
   const {
     options.start_method = method_;
     return Process{std::move(options), std::forward<F>(target), std::forward<Args>(args)...};
+  }
+
+  /// A Pool whose workers come to be by this context's method, whatever its options say.
+  Pool pool(PoolOptions options = {}) const {
+    options.start_method = method_;
+    return Pool{std::move(options)};
+  }
+  template <std::integral N>
+  Pool pool(N processes) const {
+    return pool(PoolOptions{.processes = futures::worker_count(processes)});
   }
 
   template <class T, class... Args>
