@@ -94,6 +94,22 @@ TEST_CASE("descriptors are closed also where neither close_range nor proc is the
         }) == 47);
 }
 
+TEST_CASE("descriptors beyond a limit that the program gets are closed too") {
+  const auto way = support::each_start_way();
+  const std::vector<posix::ResourceLimit> limits = {{RLIMIT_NOFILE, 4}};
+  for (const bool by_range : {true, false}) {
+    CHECK(support::in_child([&] {
+            for (int fd = 20; fd < 40; ++fd) ::fcntl(0, F_DUPFD, fd);
+            if (!by_range && !support::refuse({{close_range_number}})) return 77;
+            posix::SpawnRequest wanted = request("");
+            wanted.argv = {"test", "!", "-e", "/proc/self/fd/20"};
+            wanted.executable = "test";
+            wanted.limits = &limits;
+            return code_of(wanted) == 0 ? 47 : 1;
+          }) == 47);
+  }
+}
+
 TEST_CASE("a start works where pidfds are forbidden") {
   const auto way = support::each_start_way();
   for (const int error : {ENOSYS, EPERM}) {

@@ -209,11 +209,16 @@ BROOD_IN_CHILD bool close_by_proc(const SpawnPlan& plan) {
   return true;
 }
 
-BROOD_IN_CHILD void close_the_rest(const SpawnPlan& plan) {
-  if (close_by_range(plan) || close_by_proc(plan)) return;
+BROOD_IN_CHILD rlim64_t descriptor_limit() {
   rlimit64 limit{};
   ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
-  for (int fd = 3; static_cast<rlim64_t>(fd) < limit.rlim_cur && fd < (1 << 20); ++fd)
+  return limit.rlim_cur;
+}
+
+// `limit` is what was in force when they were made.
+BROOD_IN_CHILD void close_the_rest(const SpawnPlan& plan, rlim64_t limit) {
+  if (close_by_range(plan) || close_by_proc(plan)) return;
+  for (int fd = 3; static_cast<rlim64_t>(fd) < limit && fd < (1 << 20); ++fd)
     if (!is_kept(plan, fd)) ::syscall(SYS_close, fd);
 }
 
@@ -283,6 +288,7 @@ BROOD_IN_CHILD void follow_parent_into_death(const SpawnPlan& plan) {
   if (plan.new_session && ::syscall(SYS_setsid) < 0) fail(plan, SpawnStage::new_session);
   if (plan.set_process_group && ::syscall(SYS_setpgid, 0, plan.process_group) != 0)
     fail(plan, SpawnStage::process_group);
+  const rlim64_t descriptors = descriptor_limit();
   for (std::size_t i = 0; i < plan.limit_count; ++i) {
     const ResourceLimit& limit = plan.limits[i];
     const std::uint64_t values[2] = {limit.soft, limit.hard};
@@ -298,7 +304,7 @@ BROOD_IN_CHILD void follow_parent_into_death(const SpawnPlan& plan) {
     report.stage = SpawnStage::preexec;
     if (!plan.preexec(plan.preexec_callback, report)) fail(plan, report);
   }
-  if (plan.close_fds) close_the_rest(plan);
+  if (plan.close_fds) close_the_rest(plan, descriptors);
   if (plan.preexec == nullptr && plan.set_mask)
     ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &plan.mask, nullptr, kernel_sigset_size);
   execute(plan, plan.preexec != nullptr && plan.inherits_environment ? ::environ : plan.envp);
