@@ -15,6 +15,7 @@
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
+#include "support/start_methods.hpp"
 
 namespace mp = brood::multiprocessing;
 using namespace std::chrono_literals;
@@ -23,9 +24,6 @@ using mp::shared_memory::SharedMemory;
 using support::patience;
 
 namespace {
-
-// main() is the test framework's.
-[[maybe_unused]] const bool is_supported = (mp::freeze_support(), true);
 
 constexpr StartMethod methods[] = {StartMethod::fork, StartMethod::forkserver, StartMethod::spawn};
 

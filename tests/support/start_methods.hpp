@@ -53,17 +53,23 @@ class OwnProgram {
     all = this;
   }
 
-  // Runs it with an empty standard input: what it has written to 1 and 2 ("said"), and its code.
-  // Waits until nobody has its stdout any more. `variables` go into its environment.
-  Ended run(brood::os::Environment variables = {}) const {
+  // Starts it with an empty standard input and a pipe for what it writes to 1 and 2. `variables` go
+  // into its environment.
+  brood::subprocess::Popen start(const brood::os::Environment& variables = {}) const {
     auto environment = brood::os::environ_copy();
-    for (auto& [name, value] : variables) environment[name] = value;
+    for (const auto& [name, value] : variables) environment[name] = value;
     environment[variable] = name_;
-    const auto done = brood::subprocess::run({"/proc/self/exe"}, {.in = brood::subprocess::DEVNULL,
-                                                                  .out = brood::subprocess::PIPE,
-                                                                  .err = brood::subprocess::STDOUT,
-                                                                  .env = environment});
-    return {done.out, done.returncode};
+    return brood::subprocess::Popen({"/proc/self/exe"}, {.in = brood::subprocess::DEVNULL,
+                                                         .out = brood::subprocess::PIPE,
+                                                         .err = brood::subprocess::STDOUT,
+                                                         .env = environment});
+  }
+
+  // Runs it: what it has written, and its code. Waits until nobody has that pipe any more.
+  Ended run(const brood::os::Environment& variables = {}) const {
+    auto program = start(variables);
+    auto [out, err] = program.communicate();
+    return {out, program.wait()};
   }
 
   // What main() begins with.
