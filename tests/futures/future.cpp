@@ -370,6 +370,18 @@ TEST_CASE("then gives a future of what it makes of the result") {
   CHECK(text.then(&std::string::size).result() == 2);
 }
 
+template <class F, class T>
+concept CanFollow = requires(const Future<T>& future, F f) {
+  future.then(f);
+};
+static_assert(CanFollow<void (*)(int), int>);
+static_assert(CanFollow<void (*)(), void>);
+static_assert(CanFollow<void (*)(std::unique_ptr<int>), std::unique_ptr<int>>);
+static_assert(CanFollow<void (*)(int&), int&>);
+static_assert(!CanFollow<void (*)(std::string), int>);
+static_assert(!CanFollow<void (*)(), int>);
+static_assert(!CanFollow<void (*)(int), void>);
+
 TEST_CASE("then passes errors and cancellation through") {
   const Future<int> failed;
   bool called = false;

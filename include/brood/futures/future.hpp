@@ -104,6 +104,13 @@ requires requires {
 } &&(!std::is_same_v<T, typename T::value_type>)inline constexpr bool really_copyable<T> =
     std::is_copy_constructible_v<T> && really_copyable<typename T::value_type>;
 
+/// Whether an F can be called with the result of a Future<T>, with nothing if that is void.
+template <class F, class T>
+inline constexpr bool takes_result_of =
+    std::is_invocable_v<F, std::add_lvalue_reference_t<const T>> || std::is_invocable_v<F, T>;
+template <class F>
+inline constexpr bool takes_result_of<F, void> = std::is_invocable_v<F>;
+
 /// A result of type T, which may be void or a reference. See FutureHandle for done(), running(),
 /// cancelled(), cancel(), exception(), set_running_or_notify_cancel(), set_exception().
 template <class T>
@@ -155,6 +162,7 @@ class Future : public FutureHandle {
   /// not take that gets it as by result() of a future that is given up. Cancelling the other one
   /// leaves this one alone.
   template <class F>
+  requires takes_result_of<std::decay_t<F>, T>
   auto then(F&& f) const;
 
   /// Completes it. Throws InvalidStateError when it is done or an executor is at work on it, and
@@ -432,6 +440,7 @@ class ThenState final : public FutureState<U>, public Callback {
 
 template <class T>
 template <class F>
+requires takes_result_of<std::decay_t<F>, T>
 auto Future<T>::then(F&& f) const {
   using U = std::remove_cv_t<typename Continuation<std::decay_t<F>, T>::type>;
   auto next = posix::make_ref<ThenState<U, T, std::decay_t<F>>>(std::forward<F>(f), *state());
