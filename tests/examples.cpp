@@ -361,6 +361,13 @@ TEST_CASE("example 23 draws the Mandelbrot set to a file") {
   CHECK(static_cast<unsigned char>(pixels[0]) > 250);
 }
 
+TEST_CASE("example 26 adds up by processes of every start method") {
+  CHECK(run_example("26_start_methods") ==
+        Lines{"[INFO] fork: the numbers below 1000 add up to 499500",
+              "[INFO] forkserver: the numbers below 1000 add up to 499500",
+              "[INFO] spawn: the numbers below 1000 add up to 499500"});
+}
+
 // The pools' cost beside the naps, start and shutdown included: at most 5 ms for threads and 15 ms
 // for processes, in the median of some runs on a quiet machine and in an optimised build.
 TEST_CASE("example 7 takes little longer than its naps", "[soak]") {

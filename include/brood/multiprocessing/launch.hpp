@@ -21,6 +21,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -58,6 +59,7 @@ struct LaunchedAs {
   bool daemon = false;
   const posix::List<unsigned>* identity = nullptr;  // see ProcessState; null: none
   const void* code = nullptr;  // what must be loaded there besides the entry; null: nothing
+  std::optional<StartMethod> start_method = {};  // its default; unset: that of this process
 };
 
 /// Starts a process by `method`, forkserver or spawn, which calls `entry` with `bytes`, and ends
@@ -140,7 +142,8 @@ inline std::string prepare(StartMethod method, const LaunchEntry& entry, std::st
   const std::string entry_path = library_path(record.entry.module, &entry);
   const std::string code_path = library_path(record.code_module, as.code);
   record.parent = here.identity().word();
-  record.start_method = static_cast<std::uint32_t>(get_start_method());
+  record.start_method =
+      static_cast<std::uint32_t>(as.start_method ? *as.start_method : get_start_method());
   record.is_daemon = as.daemon ? 1 : 0;
   record.orders = record.directory = record.spool = Reduction::no_descriptor;
   if (method == StartMethod::spawn) {

@@ -47,7 +47,8 @@ struct ProcessOptions {
   /// A daemon is terminated when its parent ends normally, and can't have children of its own.
   /// Unset: as the process that makes it.
   std::optional<bool> daemon = {};
-  /// Unset: get_start_method() at the start.
+  /// Unset: get_start_method() at the start. If set, it is also what get_start_method() gives in
+  /// the child, as in Python.
   std::optional<StartMethod> start_method = {};
 };
 
@@ -217,9 +218,12 @@ inline void ProcessState::launch_child(const posix::Ref<ProcessState>& self, Sta
   const std::string bytes = target_->dump(descriptors);
   posix::flush_output();  // as at a fork, so that what was printed before stands before
   const std::string child_name = name();
-  auto child = launch(
-      method, *entry, bytes, descriptors,
-      {.name = child_name, .daemon = daemon(), .identity = &identity, .code = target_->code()});
+  auto child = launch(method, *entry, bytes, descriptors,
+                      {.name = child_name,
+                       .daemon = daemon(),
+                       .identity = &identity,
+                       .code = target_->code(),
+                       .start_method = start_method_});
   try {
     Processes::here().add(self);
   } catch (...) {
@@ -237,6 +241,7 @@ inline void ProcessState::run_as_child(const posix::Ref<ProcessState>& self,
   posix::catch_exit_in_forked_child();
   Processes::here().become(self, parent, parent_name);
   posix::detach_stdin();
+  if (start_method_) set_start_method(*start_method_, true);
   int code = 0;
   try {
     // Destroyed at the end of the call, as a thread's is: a captured file is written then.

@@ -34,7 +34,7 @@ Result get_all_start_methods() {
 
 /// The method of all processes and pools that name none. To be called once, by the program, early:
 /// when it has been set, or the default been used, std::runtime_error, unless `force` is true.
-/// Child processes have their parent's. Safe from any thread.
+/// Child processes have their parent's, or the one that was named for them. Safe from any thread.
 void set_start_method(StartMethod method, bool force = false);
 
 /// The method that was set; fork when none was, and then that is settled.
