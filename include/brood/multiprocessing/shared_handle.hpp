@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -33,6 +34,68 @@ struct ReducedBlock {
   sync::SharedBlock attach(Reduction& reduction, std::size_t alignment) const;
 };
 
+/// What is the same for all objects of a class.
+struct SharedClass {
+  std::size_t size;  // of the object
+  std::size_t alignment;
+  const char* (*name)() noexcept;
+  bool (*leave)(void*) noexcept;  // by the last handle of a process; false: the memory must stay
+
+  /// What lies behind each of its objects: a hash of the name (FNV-1a), never 0.
+  std::uint64_t mark() const noexcept {
+    std::uint64_t hash = 0xcbf29ce484222325;
+    for (const char* c = name(); *c != '\0'; ++c)
+      hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001b3;
+    return hash | 1;
+  }
+};
+
+/// A place in shared memory, this process's view of it: the object, and its class's mark behind it.
+/// (No template, since every user of brood would pay for each of its instances.)
+class SharedPlace final : public posix::RefCounted {
+ public:
+  /// A new one, for an object to be made there, and then to be sealed.
+  explicit SharedPlace(const SharedClass& of)
+      : class_{of}, block_{sync::SharedHeap::make(size_of(of), of.alignment)} {}
+  /// That of another process. Throws SerializationError if it holds something else.
+  SharedPlace(const SharedClass& of, sync::SharedBlock there)
+      : class_{of}, block_{std::move(there)} {
+    if (block_.size() != size_of(of) || !sealed())
+      serialization::throw_error("a handle for what is something else");
+  }
+  ~SharedPlace() {
+    if (sealed() && !class_.leave(data())) block_.keep_for_ever();
+  }
+
+  /// The place that another process has told of.
+  static posix::Ref<SharedPlace> read(const SharedClass& of, serialization::Reader& in,
+                                      Reduction& reduction) {
+    const auto numbers = multiprocessing::read_plain<ReducedBlock>(in);
+    auto place = reduction.once<SharedPlace>(numbers.file, numbers.offset, [&] {
+      return posix::make_ref<SharedPlace>(of, numbers.attach(reduction, of.alignment));
+    });
+    if (place->mark_ != of.mark()) serialization::throw_error("a handle of another class");
+    return place;
+  }
+
+  void* data() const noexcept { return block_.data(); }
+  const sync::SharedBlock& block() const noexcept { return block_; }
+  /// The object is made; until then nothing that came of it is left.
+  void seal() noexcept { std::memcpy(mark(), &mark_, sizeof mark_); }
+
+ private:
+  static std::size_t mark_offset(const SharedClass& of) noexcept { return (of.size + 7) / 8 * 8; }
+  static std::size_t size_of(const SharedClass& of) noexcept {
+    return mark_offset(of) + sizeof mark_;
+  }
+  std::byte* mark() const noexcept { return block_.data() + mark_offset(class_); }
+  bool sealed() const noexcept { return std::memcmp(mark(), &mark_, sizeof mark_) == 0; }
+
+  const SharedClass& class_;
+  const std::uint64_t mark_ = class_.mark();
+  sync::SharedBlock block_;
+};
+
 /// A handle for a Core, one of the algorithms of sync/, in shared memory. What it holds there is
 /// never destroyed, as nobody knows who is the last: it must need no destructor.
 template <class Core>
@@ -45,10 +108,10 @@ class SharedHandle {
   /// Whether two handles name the same object.
   friend bool operator==(const SharedHandle&, const SharedHandle&) noexcept = default;
   using hashed_by_identity = void;
-  const void* identity() const noexcept { return object_.get(); }
+  const void* identity() const noexcept { return place_.get(); }
 
   /// Where the object lies.
-  const sync::SharedBlock& block() const noexcept { return object_->block; }
+  const sync::SharedBlock& block() const noexcept { return place_->block(); }
 
   /// For the Serializer: see Reduction.
   template <class Out>
@@ -61,59 +124,33 @@ class SharedHandle {
   template <class... Args>
   requires std::is_constructible_v<Core, Args...>
   explicit SharedHandle(std::in_place_t, Args&&... args)
-      : object_{posix::make_ref<Object>(std::forward<Args>(args)...)} {}
-  /// That of another process.
-  SharedHandle(serialization::Reader& in, Reduction& reduction) {
-    const auto numbers = multiprocessing::read_plain<ReducedBlock>(in);
-    object_ = reduction.once<Object>(numbers.file, numbers.offset, [&] {
-      return posix::make_ref<Object>(Attached{}, numbers.attach(reduction, alignment));
-    });
+      : place_{posix::make_ref<SharedPlace>(its_class)} {
+    new (place_->data()) Core(std::forward<Args>(args)...);
+    place_->seal();
   }
+  /// That of another process.
+  SharedHandle(serialization::Reader& in, Reduction& reduction)
+      : place_{SharedPlace::read(its_class, in, reduction)} {}
   ~SharedHandle() = default;
 
-  Core& core() const noexcept { return *object_->core; }
+  Core& core() const noexcept { return *std::launder(static_cast<Core*>(place_->data())); }
 
  private:
-  // What lies in shared memory. The mark tells those who are told of the place that it is a Core.
-  struct Place {
-    template <class... Args>
-    explicit Place(Args&&... args) : core(std::forward<Args>(args)...) {}
-    Core core;
-    std::uint64_t mark = name_hash();
-  };
-  static consteval std::uint64_t name_hash() {
-    std::uint64_t hash = 0;
-    for (const char c : serialization::type_name<Core>())
-      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    return hash;
+  static_assert(std::is_trivially_destructible_v<Core>);
+  static_assert(alignof(Core) <= 4096);
+
+  static const char* name() noexcept { return __PRETTY_FUNCTION__; }
+  static bool leave(void* object) noexcept {
+    if constexpr (requires(Core & core) { core.leave(); })
+      return static_cast<Core*>(object)->leave();
+    else
+      return true;
   }
   // No two objects share a cache line.
-  static constexpr std::size_t alignment = alignof(Place) > 64 ? alignof(Place) : 64;
-  static_assert(alignment <= 4096);
+  static constexpr SharedClass its_class{sizeof(Core), alignof(Core) > 64 ? alignof(Core) : 64,
+                                         &name, &leave};
 
-  struct Attached {};
-  struct Object final : posix::RefCounted {
-    template <class... Args>
-    explicit Object(Args&&... args)
-        : block{sync::SharedHeap::make(sizeof(Place), alignment)},
-          core{&(new (block.data()) Place(std::forward<Args>(args)...))->core} {}
-    Object(Attached, sync::SharedBlock there) : block{std::move(there)}, core{core_in(block)} {}
-    ~Object() {
-      if constexpr (requires { core->leave(); })
-        if (!core->leave()) block.keep_for_ever();
-    }
-    static Core* core_in(const sync::SharedBlock& block) {
-      auto* const place = std::launder(reinterpret_cast<Place*>(block.data()));
-      if (block.size() != sizeof(Place) || place->mark != name_hash())
-        serialization::throw_error("a handle for what is something else");
-      return &place->core;
-    }
-    sync::SharedBlock block;
-    Core* core;
-  };
-  static_assert(std::is_trivially_destructible_v<Core>);
-
-  posix::Ref<Object> object_;
+  posix::Ref<SharedPlace> place_;
 };
 
 inline sync::SharedBlock ReducedBlock::attach(Reduction& reduction, std::size_t alignment) const {
