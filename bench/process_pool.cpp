@@ -438,7 +438,7 @@ int main(int argc, char** argv) {
         .add_value("in the large one", with_heap([method] { return make_and_use_pool(method); }))
         .add_value("in the large one, by fork",
                    with_heap([] { return make_and_use_pool(StartMethod::fork); }))
-        .at_most("in the large one", 1.1, "in a small program")
+        .at_most("in the large one", 1.25, "in a small program")
         .beside("in the large one", "in the large one, by fork")
         .run();
   if (program.wants(replaced)) {
