@@ -8,6 +8,7 @@
 #include "support/board.hpp"
 #include "support/catch.hpp"
 #include "support/programs.hpp"
+#include "support/start_methods.hpp"
 
 using namespace brood;
 namespace mp = brood::multiprocessing;
@@ -58,6 +59,27 @@ support::Ended interrupted(std::uint32_t ready, Program program) {
   return result;
 }
 
+const support::OwnProgram not_forking{"not_forking", [] {
+                                        const mp::Semaphore at_work(0);
+                                        const auto sleep = [](const mp::Semaphore& semaphore) {
+                                          ::alarm(50);
+                                          semaphore.release();
+                                          for (;;) ::pause();
+                                        };
+                                        mp::Pool pool(2);
+                                        const mp::Process one(sleep, at_work),
+                                            other(sleep, at_work);
+                                        one.start();
+                                        other.start();
+                                        pool.apply([] {});
+                                        at_work.acquire();
+                                        at_work.acquire();
+                                        std::puts("ready");
+                                        std::fflush(stdout);
+                                        one.join();
+                                        return 1;
+                                      }};
+
 }  // namespace
 
 TEST_CASE("Ctrl-C ends a program that waits for a process pool and all its processes in silence") {
@@ -106,4 +128,13 @@ TEST_CASE("Ctrl-C ends a program that exits at it with its pools in silence") {
   });
   CHECK(ended.said == "");
   CHECK(ended.code == 7);
+}
+
+TEST_CASE("Ctrl-C ends processes that were not forked by the program in silence") {
+  auto program =
+      not_forking.start({{"BROOD_TEST_START_METHOD", GENERATE("forkserver", "spawn")}}, 0);
+  CHECK(program.out.readline() == "ready\n");
+  ::killpg(program.pid(), SIGINT);
+  CHECK(program.out.read() == "");
+  CHECK(program.wait() == -SIGINT);
 }

@@ -54,15 +54,17 @@ class OwnProgram {
   }
 
   // Starts it with an empty standard input and a pipe for what it writes to 1 and 2. `variables` go
-  // into its environment.
-  brood::subprocess::Popen start(const brood::os::Environment& variables = {}) const {
+  // into its environment. With `group` 0 it has a process group of its own.
+  brood::subprocess::Popen start(const brood::os::Environment& variables = {},
+                                 std::optional<pid_t> group = {}) const {
     auto environment = brood::os::environ_copy();
     for (const auto& [name, value] : variables) environment[name] = value;
     environment[variable] = name_;
     return brood::subprocess::Popen({"/proc/self/exe"}, {.in = brood::subprocess::DEVNULL,
                                                          .out = brood::subprocess::PIPE,
                                                          .err = brood::subprocess::STDOUT,
-                                                         .env = environment});
+                                                         .env = environment,
+                                                         .process_group = group});
   }
 
   // Runs it: what it has written, and its code. Waits until nobody has that pipe any more.
