@@ -429,3 +429,20 @@ TEST_CASE("a map result that another is assigned to cancels what has not started
   CHECK(collect(std::move(results)) == up_to(2));
   CHECK(calls <= 3);
 }
+
+TEST_CASE("map keeps values of elements that are proxies") {
+  ThreadPoolExecutor pool(1);
+  threading::Event gate;
+  pool.submit([&] { gate.wait(); });
+  const auto same = [](bool b) { return b; };
+  const std::vector<bool> bits{true, false, true};
+  auto ones = pool.map(same, std::vector<bool>{bits});
+  auto chunks = pool.map({.chunksize = 2}, same, std::vector<bool>{bits});
+  std::vector<bool> changed{bits};
+  auto copied = pool.map(same, changed);
+  changed.assign(3, false);
+  gate.set();
+  CHECK(collect(std::move(ones)) == bits);
+  CHECK(collect(std::move(chunks)) == bits);
+  CHECK(collect(std::move(copied)) == bits);
+}

@@ -895,3 +895,9 @@ TEST_CASE("a process pool maps a list in braces") {
   auto chunks = pool.map({.chunksize = 2}, twice, {1, 2, 3});
   CHECK(std::vector<int>(chunks.begin(), chunks.end()) == std::vector{2, 4, 6});
 }
+
+TEST_CASE("a process pool maps elements that are proxies") {
+  ProcessPoolExecutor pool(2);
+  auto results = pool.map([](bool b) { return !b; }, std::vector<bool>{true, false});
+  CHECK(std::vector<bool>(results.begin(), results.end()) == std::vector<bool>{false, true});
+}

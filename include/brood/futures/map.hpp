@@ -217,19 +217,33 @@ class MapResults {
   bool begun_ = false;
 };
 
+/// What an element of a range is when it is kept: of a proxy, as std::vector<bool> has them, what
+/// it stands for.
+template <class Iterator, class Reference = decltype(*std::declval<Iterator&>())>
+struct KeptElement {
+  using type = std::decay_t<Reference>;
+};
+template <class Iterator, class Reference>
+requires(!std::is_reference_v<Reference>) && requires { typename std::iter_value_t<Iterator>; }
+struct KeptElement<Iterator, Reference> {
+  using type = std::decay_t<std::iter_value_t<Iterator>>;
+};
+template <class Range>
+using Element = typename KeptElement<decltype(std::begin(
+    std::declval<std::remove_reference_t<Range>&>()))>::type;
+
 /// What an element of a range is passed on as: elements of a container that was given up are moved.
 template <class Range>
 decltype(auto) pass_element(decltype(*std::begin(std::declval<Range&>()))&& element) {
   using Reference = decltype(element);
-  if constexpr (std::is_lvalue_reference_v<Reference> && !std::is_reference_v<Range> &&
-                requires(Range owner) { owner.clear(); })
+  if constexpr (!std::is_same_v<std::decay_t<Reference>, Element<Range>>)
+    return static_cast<Element<Range>>(std::move(element));
+  else if constexpr (std::is_lvalue_reference_v<Reference> && !std::is_reference_v<Range> &&
+                     requires(Range owner) { owner.clear(); })
     return std::move(element);
   else
     return static_cast<Reference>(element);
 }
-template <class Range>
-using Element =
-    std::decay_t<decltype(*std::begin(std::declval<std::remove_reference_t<Range>&>()))>;
 
 /// Whether f can be called with an element of each range. Without ranges, nothing is called.
 template <class F, class... Ranges>
