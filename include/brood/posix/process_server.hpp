@@ -9,16 +9,14 @@
 // order and of the process. All who ask share the one socket for orders, each packet of which
 // arrives as a whole; nothing comes back by it.
 //
-// Order       | who moves it on                | if that one dies there
-// ------------+--------------------------------+----------------------------------------------------
-// under way   | the server takes it            | server: the relay's end of file; who asked:
-// nothing
-//             |                                | but that it is carried out
-// forked      | the server reports {started}   | server: as above, and the process finds its
-// channel
-//             | or {refused}                   | at its end, unless it was told all before
-// started     | the process ends, the server   | server: the relay's end of file, the code is lost;
-//             | reports {ended}                | who asked: nobody hears the report
+// Order     | who moves it on            | if that one dies there
+// ----------+----------------------------+---------------------------------------------------------
+// under way | the server takes it        | server: the relay's end of file; who asked: it is
+//           |                            | carried out all the same
+// forked    | the server reports         | server: as above, and the process finds its channel at
+//           | {started} or {refused}     | its end, unless it was told all before
+// started   | the process ends, the      | server: the relay's end of file, the code is lost; who
+//           | server reports {ended}     | asked: nobody hears the report
 //
 // The server ends with the program that made it, which it watches by a pidfd. What it has forked
 // lives on.

@@ -34,7 +34,8 @@ inline std::string own_arguments() {
 
 /// Executes the program anew: the same arguments, environment, directory, signal mask and ignored
 /// signals; an empty standard input; of all other descriptors only 1, 2 and `channel`. Throws
-/// os::OSError; no child is left then.
+/// os::OSError; no child is left then. (The channel is none of the first three, as
+/// make_stream_sockets() gives it.)
 inline Spawned spawn_self(int channel) {
   struct stat socket {};
   check(::fstat(channel, &socket), "look at a socket");
@@ -55,8 +56,6 @@ inline Spawned spawn_self(int channel) {
   request.restore_signals = false;
   const unique_fd empty = open_file("/dev/null", O_RDONLY);
   request.stdio[0] = empty.get();
-  // Not among the first three, which the child has of its own.
-  const unique_fd lifted = channel < 3 ? duplicate(channel, 3) : unique_fd{};
   const std::vector<int> kept{channel};
   request.pass_fds = &kept;
   return spawn(request);
