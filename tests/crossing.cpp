@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include <signal.h>
+#include <unistd.h>
+
 #include <brood/crossing.hpp>
 #include <brood/futures.hpp>
+#include <chrono>
+#include <cstring>
 #include <functional>
 #include <random>
 #include <stdexcept>
@@ -18,8 +23,10 @@ namespace posix = brood::posix;
 
 namespace {
 
-using Entry = CallEntry<void(Reader&)>;
-void wash(Reader&) {}
+// A signature that nothing else has.
+struct Dish;
+using Entry = CallEntry<void(Reader&, Dish*)>;
+void wash(Reader&, Dish*) {}
 constinit const Entry entry{&wash, typeid(std::string)};
 constinit const CallEntry<int(Reader&)> other_entry{nullptr, typeid(int)};
 
@@ -186,4 +193,25 @@ TEST_CASE("a function of a library that was loaded after the pool was made is re
   CHECK(pool.submit(&plugin_answer).result() == 3);
   futures::ProcessPoolExecutor knows_it({.max_workers = 1});
   CHECK(knows_it.submit(plugin.function<int()>("plugin_answer")).result() == 1);
+}
+
+TEST_CASE("a crash names the function that has a name and the signal") {
+  futures::ProcessPoolExecutor pool({.max_workers = 1});
+  try {
+    pool.submit(plugin_die, SIGKILL).result();
+    FAIL("it must throw");
+  } catch (const futures::WorkerCrashed& crash) {
+    CHECK(crash.function() == "plugin_die");
+    CHECK_THAT(crash.what(),
+               ContainsSubstring("was killed by SIGKILL (signal 9) while it ran plugin_die"));
+  }
+  const auto crash = [] { ::kill(::getpid(), SIGKILL); };
+  CHECK_THROWS_WITH(pool.submit(crash).result(),
+                    ContainsSubstring("lambda") || ContainsSubstring("$_"));
+  try {
+    pool.submit({.timeout = std::chrono::milliseconds(1)}, pause).result();
+    FAIL("it must throw");
+  } catch (const futures::TaskTimeout& late) {
+    CHECK_THAT(late.function(), ContainsSubstring("pause") || ContainsSubstring("int"));
+  }
 }

@@ -97,6 +97,11 @@ class CallEntry {
   Run& function() const noexcept { return *run_; }
   /// The type of what is called, for messages.
   std::string name() const { return posix::demangle(callable_->name()); }
+  /// Whether that is a pointer to a function.
+  bool calls_function() const noexcept {
+    const std::string_view name = callable_->name();
+    return name.starts_with("PF") || name.starts_with("PDoF");  // (the second are noexcept)
+  }
 
  private:
   static constexpr std::uint64_t magic = [] {

@@ -46,6 +46,16 @@ requires Serializable<T> T loads(std::string_view bytes);
 
 // ---------------------------------------------------------------------------------------------
 
+/// The name of the one of some types that has this fingerprint; empty: of none.
+template <class... Known>
+std::string_view name_among(Types<Known...>, std::uint64_t wanted) {
+  std::string_view name;
+  ((wanted == fingerprint<Known> ? void(name = type_name<Known>()) : void()), ...);
+  return name;
+}
+/// Those that are sent most often: an error tells whether it was one of them.
+using UsualTypes = Types<bool, char, int, unsigned, long, unsigned long, double, std::string>;
+
 template <class T>
 requires Serializable<T> std::string dumps(const T& value) {
   const std::size_t size = sizeof(std::uint64_t) + serialized_size(value);
@@ -61,7 +71,8 @@ requires Serializable<T> std::string dumps(const T& value) {
 template <class T>
 requires Serializable<T> T loads(std::string_view bytes) {
   Reader reader{bytes};
-  if (reader.read<std::uint64_t>() != fingerprint<T>) throw_wrong_type(type_name<T>());
+  const auto found = reader.read<std::uint64_t>();
+  if (found != fingerprint<T>) throw_wrong_type(type_name<T>(), name_among(UsualTypes{}, found));
   T value = reader.read<T>();
   reader.expect_end();
   return value;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "../posix/crash_record.hpp"
+#include "../posix/signals.hpp"
 #include "errors.hpp"
 
 namespace brood::futures {
@@ -41,7 +42,8 @@ class WorkerCrashed : public BrokenProcessPool {
     if (details_.returncode >= 0) return std::nullopt;
     return -details_.returncode;
   }
-  /// The type of the callable that ran.
+  /// What ran: the name of the function, if the task was a pointer to one that has a name outside
+  /// of its program (-rdynamic) or library; else the type of the callable.
   const std::string& function() const noexcept { return details_.function; }
   /// How long the task had run, up to the notice of the death.
   std::chrono::nanoseconds elapsed() const noexcept { return details_.elapsed; }
@@ -57,11 +59,12 @@ class WorkerCrashed : public BrokenProcessPool {
 
  private:
   static std::string describe(const Details& details) {
-    const bool killed = details.returncode < 0;
-    return "worker process " + std::to_string(details.pid) +
-           (killed ? " was killed by signal " + std::to_string(-details.returncode)
-                   : " ended with code " + std::to_string(details.returncode)) +
-           " while it ran " + details.function;
+    std::string text = "worker process " + std::to_string(details.pid);
+    text += ' ';
+    text += posix::describe_end(details.returncode);
+    text += " while it ran ";
+    text += details.function;
+    return text;
   }
 
   Details details_;
@@ -74,7 +77,8 @@ class TaskTimeout : public TimeoutError {
   TaskTimeout(std::string function, std::chrono::nanoseconds limit, pid_t pid)
       : TaskTimeout{describe(function, limit, pid), std::move(function), limit, pid} {}
 
-  /// The type of the callable that ran.
+  /// What ran: the name of the function, if the task was a pointer to one that has a name outside
+  /// of its program (-rdynamic) or library; else the type of the callable.
   const std::string& function() const noexcept { return function_; }
   /// How long it was allowed to run.
   std::chrono::nanoseconds limit() const noexcept { return limit_; }

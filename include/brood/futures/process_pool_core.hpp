@@ -804,9 +804,8 @@ class ProcessPoolCore final : public posix::RefCounted {
             SlotWord::worker(word) != worker || in_slot_[index].task == nullptr)
           continue;
         if (phase == Phase::expired) killed = true;
-        failures.push_back(phase == Phase::expired
-                               ? timed_out(*in_slot_[index].task, report)
-                               : crashed(*in_slot_[index].task, slot, cell.crash, report));
+        failures.push_back(phase == Phase::expired ? timed_out(index, report)
+                                                   : crashed(index, cell.crash, report));
         free_slot(index);
         --unfinished_;
       }
@@ -837,17 +836,27 @@ class ProcessPoolCore final : public posix::RefCounted {
     settle(std::move(failures));
   }
 
-  static Failure timed_out(RemoteWork& task, const posix::ForkReport& report) {
-    return {&task, std::make_exception_ptr(TaskTimeout{
-                       task.entry_.name(), std::chrono::nanoseconds{task.limit_}, report.pid})};
+  // What the task in a slot calls.
+  std::string called_in(std::uint32_t index) const {
+    const Place& args = in_slot_[index].args;
+    const char* const bytes =
+        args.unit == Place::in_slot ? table_.slot(index).small : table_.bytes(args.unit);
+    return called_name(in_slot_[index].task->entry_, {bytes, static_cast<std::size_t>(args.size)});
   }
 
-  static Failure crashed(RemoteWork& task, const Slot& slot, const posix::CrashRecord& crash,
-                         const posix::ForkReport& report) {
+  Failure timed_out(std::uint32_t index, const posix::ForkReport& report) const {
+    RemoteWork& task = *in_slot_[index].task;
+    return {&task, std::make_exception_ptr(TaskTimeout{
+                       called_in(index), std::chrono::nanoseconds{task.limit_}, report.pid})};
+  }
+
+  Failure crashed(std::uint32_t index, const posix::CrashRecord& crash,
+                  const posix::ForkReport& report) const {
+    const Slot& slot = table_.slot(index);
     const std::int64_t started = slot.started.load(std::memory_order_relaxed);
     WorkerCrashed::Details details{report.pid,
                                    report.detail,
-                                   task.entry_.name(),
+                                   called_in(index),
                                    std::chrono::nanoseconds{started == 0 ? 0 : now() - started},
                                    static_cast<std::size_t>(report.max_rss_bytes),
                                    {},
@@ -862,7 +871,7 @@ class ProcessPoolCore final : public posix::RefCounted {
         details.calls[i] =
             const_cast<void*>(posix::address_of(crash.places[i], 1, 1, posix::SegmentUse::code));
     }
-    return {&task, std::make_exception_ptr(WorkerCrashed{std::move(details)})};
+    return {in_slot_[index].task, std::make_exception_ptr(WorkerCrashed{std::move(details)})};
   }
 
   void give_up(const std::string& reason) noexcept {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "../crossing.hpp"
+#include "../posix/crash_record.hpp"
 #include "../serialization.hpp"
 #include "map.hpp"
 #include "remote_exception.hpp"
@@ -96,6 +97,20 @@ std::string dump_call(const F& f, const Values&... values) {
   CrossingCallable<F>::write(out, f);
   (out.write(values), ...);
   return bytes;
+}
+
+/// What a task calls, for messages: its function by name if that can be had, else the type of its
+/// callable. `bytes` are those of dump_call(), or were before the process that they were for died.
+inline std::string called_name(const RemoteEntry& entry, std::string_view bytes) {
+  if (entry.calls_function()) {
+    try {
+      serialization::Reader in{bytes};
+      const std::string name = posix::function_name(read_function(in));
+      if (!name.empty()) return name;
+    } catch (const std::exception&) {  // no function any more
+    }
+  }
+  return entry.name();
 }
 
 template <class T>

@@ -14,6 +14,7 @@
 #include "../posix/immortal.hpp"
 #include "../posix/process_identity.hpp"
 #include "../posix/process_server.hpp"
+#include "../posix/signals.hpp"
 #include "../posix/this_process.hpp"
 #include "errors.hpp"
 
@@ -45,7 +46,7 @@ class ForkServer {
   int orders() const noexcept { return is_intact() ? orders_.get() : -1; }
   posix::ProcessIdentity identity() const noexcept { return identity_; }
 
-  /// "the fork server (pid 7) was killed by signal 9"
+  /// "the fork server (pid 7) was killed by SIGKILL (signal 9)"
   static std::string fate();
 
  private:
@@ -138,8 +139,7 @@ inline std::string ForkServer::fate() {
     }
   }
   if (!code) return text + "has ended";
-  return text + (*code < 0 ? "was killed by signal " + std::to_string(-*code)
-                           : "has ended with code " + std::to_string(*code));
+  return text + posix::describe_end(*code);
 }
 
 // It has nothing to lose: those who could ask it for something have been waited for.

@@ -53,6 +53,10 @@ struct CrashRecord {
 /// this process does not have.
 inline std::string describe_frames(void* const* addresses, std::uint32_t count);
 
+/// The name of a function of this program by its address, as describe_frames() would give it; empty
+/// when it has none.
+inline std::string function_name(const void* function);
+
 /// The handler. One a process; it works in processes forked from where it was installed.
 class CrashRecorder {
  public:
@@ -180,6 +184,15 @@ inline std::string describe_frames([[maybe_unused]] void* const* addresses,
   std::free(lines);
 #endif
   return text;
+}
+
+inline std::string function_name(const void* function) {
+  void* const address = const_cast<void*>(function);
+  const std::string line = describe_frames(&address, 1);
+  // What begins elsewhere is only the nearest function before it that has a name.
+  const std::size_t end =
+      line.rfind("+0 (") != std::string::npos ? line.rfind("+0 (") : line.rfind("+0x0 (");
+  return end == std::string::npos ? std::string{} : line.substr(0, end);
 }
 
 }  // namespace brood::posix

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Signals of the calling thread: blocking them for a scope, and writing without SIGPIPE.
+// Signals of the calling thread: blocking them for a scope, and writing without SIGPIPE. Their
+// names.
 #pragma once
 
 #include <pthread.h>
 #include <signal.h>
 
 #include <ctime>
+#include <string>
 
 #include "fd.hpp"
 
@@ -69,5 +71,55 @@ class SuppressSigpipe {
   bool was_pending_ = false;
   bool was_blocked_ = false;
 };
+
+/// "SIGTERM" for 15; empty for a number without a name of its own.
+inline const char* signal_name(int signal) noexcept {
+  switch (signal) {
+    // clang-format off
+    case SIGHUP: return "SIGHUP";
+    case SIGINT: return "SIGINT";
+    case SIGQUIT: return "SIGQUIT";
+    case SIGILL: return "SIGILL";
+    case SIGTRAP: return "SIGTRAP";
+    case SIGABRT: return "SIGABRT";
+    case SIGBUS: return "SIGBUS";
+    case SIGFPE: return "SIGFPE";
+    case SIGKILL: return "SIGKILL";
+    case SIGUSR1: return "SIGUSR1";
+    case SIGSEGV: return "SIGSEGV";
+    case SIGUSR2: return "SIGUSR2";
+    case SIGPIPE: return "SIGPIPE";
+    case SIGALRM: return "SIGALRM";
+    case SIGTERM: return "SIGTERM";
+    case SIGCHLD: return "SIGCHLD";
+    case SIGCONT: return "SIGCONT";
+    case SIGSTOP: return "SIGSTOP";
+    case SIGTSTP: return "SIGTSTP";
+    case SIGTTIN: return "SIGTTIN";
+    case SIGTTOU: return "SIGTTOU";
+    case SIGURG: return "SIGURG";
+    case SIGXCPU: return "SIGXCPU";
+    case SIGXFSZ: return "SIGXFSZ";
+    case SIGVTALRM: return "SIGVTALRM";
+    case SIGPROF: return "SIGPROF";
+    case SIGWINCH: return "SIGWINCH";
+    case SIGIO: return "SIGIO";
+    case SIGPWR: return "SIGPWR";
+    case SIGSYS: return "SIGSYS";
+    default: return "";
+      // clang-format on
+  }
+}
+
+/// A command as messages show it: one string as it is, several as a shell line.
+
+/// How a process ended: "was killed by SIGSEGV (signal 11)", "ended with code 3".
+inline std::string describe_end(int returncode) {
+  if (returncode >= 0) return "ended with code " + std::to_string(returncode);
+  const std::string number = std::to_string(-returncode);
+  const char* const name = signal_name(-returncode);
+  if (*name == '\0') return "was killed by signal " + number;
+  return "was killed by " + (name + (" (signal " + number + ")"));
+}
 
 }  // namespace brood::posix

@@ -5,20 +5,49 @@
 #include <cxxabi.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <string>
 #include <typeinfo>
 
 namespace brood::posix {
 
+/// A type's name as the compiler or the demangler gives it, in the way one writes it: "std::string"
+/// for "std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >", and no
+/// other default arguments either.
+inline std::string shorten_type(const char* text, std::size_t size) {
+  std::string name(text, size);
+  const auto replace = [&name](const char* from, const char* to) {
+    for (std::size_t at = 0; (at = name.find(from, at)) != std::string::npos;)
+      name.replace(at, std::strlen(from), to);
+  };
+  replace("std::__cxx11::", "std::");
+  for (const char* const argument :
+       {", std::char_traits<", ", std::allocator<", ", std::less<", ", std::hash<",
+        ", std::equal_to<", ", std::default_delete<"}) {
+    for (std::size_t at = 0; (at = name.find(argument, at)) != std::string::npos;) {
+      std::size_t end = at + std::strlen(argument);
+      for (int open = 1; end < name.size() && open != 0; ++end)
+        open += name[end] == '<' ? 1 : name[end] == '>' ? -1 : 0;
+      name.erase(at, end - at);
+    }
+  }
+  replace(" >", ">");
+  replace("std::basic_string<char>", "std::string");
+  replace("std::basic_string_view<char>", "std::string_view");
+  replace("std::basic_string<wchar_t>", "std::wstring");
+  return name;
+}
+
 /// The name of a type as one writes it, from typeid(T).name(); what cannot be read comes back as
 /// it is.
 inline std::string demangle(const char* mangled) {
   int status = 0;
   char* const readable = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
-  std::string name{status == 0 && readable != nullptr ? readable : mangled};
+  const char* const name = status == 0 && readable != nullptr ? readable : mangled;
+  std::string result = shorten_type(name, std::strlen(name));
   std::free(readable);
-  return name;
+  return result;
 }
 
 /// The last line of a Python traceback: "TYPE: MESSAGE", or the type alone when there is no

@@ -7,7 +7,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <stdexcept>
+#include <string>
 #include <string_view>
+
+#include "../posix/type_name.hpp"
 
 namespace brood::serialization {
 
@@ -36,10 +39,16 @@ class SerializationError : public std::runtime_error {
   throw SerializationError{text};
 }
 
-[[noreturn]] [[gnu::cold, gnu::noinline]] inline void throw_wrong_type(std::string_view type) {
-  char text[512];
-  std::snprintf(text, sizeof text, "serialization: these are not the bytes of a %.*s",
-                static_cast<int>(type.size()), type.data());
+/// `found` is empty when nobody knows.
+[[noreturn]] [[gnu::cold, gnu::noinline]] inline void throw_wrong_type(std::string_view wanted,
+                                                                       std::string_view found) {
+  std::string text = "serialization: wanted ";
+  text += posix::shorten_type(wanted.data(), wanted.size());
+  text += ", but these are the bytes of ";
+  if (found.empty())
+    text += "another type";
+  else
+    text += posix::shorten_type(found.data(), found.size());
   throw SerializationError{text};
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../posix/signals.hpp"
 #include "../timeout.hpp"
 #include "command.hpp"
 
@@ -77,46 +78,6 @@ class TimeoutExpired : public SubprocessError, public TimeoutError {
   std::string err_;
 };
 
-/// "SIGTERM" for 15; empty for a number without a name of its own.
-inline const char* signal_name(int signal) noexcept {
-  switch (signal) {
-    // clang-format off
-    case SIGHUP: return "SIGHUP";
-    case SIGINT: return "SIGINT";
-    case SIGQUIT: return "SIGQUIT";
-    case SIGILL: return "SIGILL";
-    case SIGTRAP: return "SIGTRAP";
-    case SIGABRT: return "SIGABRT";
-    case SIGBUS: return "SIGBUS";
-    case SIGFPE: return "SIGFPE";
-    case SIGKILL: return "SIGKILL";
-    case SIGUSR1: return "SIGUSR1";
-    case SIGSEGV: return "SIGSEGV";
-    case SIGUSR2: return "SIGUSR2";
-    case SIGPIPE: return "SIGPIPE";
-    case SIGALRM: return "SIGALRM";
-    case SIGTERM: return "SIGTERM";
-    case SIGCHLD: return "SIGCHLD";
-    case SIGCONT: return "SIGCONT";
-    case SIGSTOP: return "SIGSTOP";
-    case SIGTSTP: return "SIGTSTP";
-    case SIGTTIN: return "SIGTTIN";
-    case SIGTTOU: return "SIGTTOU";
-    case SIGURG: return "SIGURG";
-    case SIGXCPU: return "SIGXCPU";
-    case SIGXFSZ: return "SIGXFSZ";
-    case SIGVTALRM: return "SIGVTALRM";
-    case SIGPROF: return "SIGPROF";
-    case SIGWINCH: return "SIGWINCH";
-    case SIGIO: return "SIGIO";
-    case SIGPWR: return "SIGPWR";
-    case SIGSYS: return "SIGSYS";
-    default: return "";
-      // clang-format on
-  }
-}
-
-/// A command as messages show it: one string as it is, several as a shell line.
 inline std::string display(const std::vector<std::string>& cmd) {
   return "Command '" + (cmd.size() == 1 ? cmd.front() : shell_join(cmd)) + "'";
 }
@@ -125,7 +86,7 @@ inline std::string CalledProcessError::describe(int returncode,
                                                 const std::vector<std::string>& cmd) {
   if (returncode >= 0)
     return display(cmd) + " returned non-zero exit status " + std::to_string(returncode) + ".";
-  const std::string name = signal_name(-returncode);
+  const std::string name = posix::signal_name(-returncode);
   const std::string number = std::to_string(-returncode);
   if (name.empty()) return display(cmd) + " died with unknown signal " + number + ".";
   return display(cmd) + " died with " + name + " (signal " + number + ").";

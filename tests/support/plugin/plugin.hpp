@@ -14,6 +14,7 @@
 extern "C" {
 // Of the library that the test is linked to.
 int plugin_answer();
+int plugin_die(int signal);
 const char* plugin_own_words();  // (A variable may be copied into the program.)
 }
 
