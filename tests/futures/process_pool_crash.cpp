@@ -647,6 +647,21 @@ TEST_CASE("process pool that lives at the end of the program finishes its tasks"
   CHECK(board::get(0) == 20);
 }
 
+TEST_CASE("executors that live at the end of the program finish with the latest first") {
+  board::reset();
+  const pid_t program = ::fork();
+  if (program == 0) {
+    brood::posix::catch_exit_in_forked_child();
+    auto* const processes = new ProcessPoolExecutor(1);  // never destroyed, as the other one
+    auto* const threads = new futures::ThreadPoolExecutor(1);
+    for (int i = 0; i < 100; ++i)
+      threads->submit([processes] { processes->submit([] { board::bump(0); }).result(); });
+    std::exit(0);
+  }
+  CHECK(board::reap(program) == 0);
+  CHECK(board::get(0) == 100);
+}
+
 TEST_CASE("process pool believes no place of a result that does not lie in its memory") {
   futures::TaskTable table(2);
   using futures::Place;

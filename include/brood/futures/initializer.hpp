@@ -23,11 +23,9 @@ class Initializer {
   Initializer(std::nullptr_t) noexcept {}  // NOLINT: implicit
 
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Initializer> &&
-             std::is_invocable_v<std::decay_t<F>&>)
-  Initializer(F&& f)  // NOLINT: implicit
-      : callable_{posix::Ref<Base>{
-            posix::make_ref<Holder<std::decay_t<F>>>(std::forward<F>(f))}} {}
+  requires(!std::is_same_v<std::remove_cvref_t<F>, Initializer> &&
+           std::is_invocable_v<std::decay_t<F>&>) Initializer(F&& f)  // NOLINT: implicit
+      : callable_{posix::Ref<Base>{posix::make_ref<Holder<std::decay_t<F>>>(std::forward<F>(f))}} {}
 
   explicit operator bool() const noexcept { return static_cast<bool>(callable_); }
 

@@ -17,7 +17,7 @@ struct WorkerSettings {
   Initializer initializer;
   std::uint32_t max_tasks = 0;  // a worker ends after so many; 0: no limit
   std::size_t memory = 0;       // bytes that a worker may take of its own; 0: no limit
-  std::string name;         // of the workers' Processes: "NAME-1", "NAME-2", ...
+  std::string name;             // of the workers' Processes: "NAME-1", "NAME-2", ...
   // The Process that has made the pool.
   std::string program_name;
   posix::ProcessIdentity program;

@@ -34,10 +34,10 @@
 
 #include <vector>
 
-#include "../posix/immortal.hpp"
 #include "../posix/list.hpp"
 #include "../posix/thread.hpp"
 #include "future.hpp"
+#include "live_executors.hpp"
 #include "pool_server.hpp"
 
 namespace brood::futures {
@@ -108,7 +108,7 @@ struct ProcessPoolSettings {
   WorkerSettings workers;
 };
 
-class ProcessPoolCore final : public posix::RefCounted {
+class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
  public:
   explicit ProcessPoolCore(ProcessPoolSettings settings)
       : settings_{std::move(settings)},
@@ -119,10 +119,10 @@ class ProcessPoolCore final : public posix::RefCounted {
             PoolServer::start(settings_.start_method, table_, settings_.workers, pool_workers_)} {
     free_slots_.reserve(TaskTable::slots);
     for (std::uint32_t slot = TaskTable::slots; slot != 0; --slot) free_slots_.push_back(slot - 1);
-    Live::here().add(*this);
+    LiveExecutors::add(*this);
   }
   ~ProcessPoolCore() {
-    Live::here().remove(*this);
+    LiveExecutors::remove(*this);
     if (is_foreign())
       collector_.forget();  // it exists in the parent only
     else if (is_collector())
@@ -257,6 +257,13 @@ class ProcessPoolCore final : public posix::RefCounted {
     collector_.join();
   }
 
+  // For the end of the program.
+  bool hold() noexcept override { return try_add_owner(); }
+  void finish() noexcept override {
+    const auto self = posix::Ref<ProcessPoolCore>::adopt(this);
+    shut_down(true, false);
+  }
+
   bool is_shut_down() const {
     if (is_foreign()) return false;
     const posix::Locked lock{mutex_};
@@ -309,51 +316,6 @@ class ProcessPoolCore final : public posix::RefCounted {
   struct Failure {
     RemoteWork* task;
     std::exception_ptr error;
-  };
-
-  // The pools of this process, for its normal end.
-  class Live {
-   public:
-    static Live& here() { return posix::immortal<Live>(); }
-    void add(ProcessPoolCore& pool) {
-      posix::on_end(posix::EndStage::executors, [] { here().shut_down_all(); });
-      const posix::Locked lock{mutex_};
-      pools_.push_back(&pool);
-    }
-    void remove(ProcessPoolCore& pool) noexcept {
-      const posix::Locked lock{mutex_};
-      for (auto& place : pools_)
-        if (place == &pool) place = nullptr;
-      while (!pools_.empty() && pools_.back() == nullptr) pools_.pop_back();
-    }
-    void before_fork() noexcept { mutex_.lock(); }
-    void after_fork(bool in_child) noexcept {
-      if (in_child) pools_.clear();
-      mutex_.unlock();
-    }
-
-   private:
-    void shut_down_all() noexcept {
-      for (;;) {
-        posix::Ref<ProcessPoolCore> pool;
-        {
-          const posix::Locked lock{mutex_};
-          for (auto& place : pools_) {
-            if (place != nullptr && place->try_add_owner()) {
-              pool = posix::Ref<ProcessPoolCore>::adopt(place);
-              place = nullptr;
-              break;
-            }
-          }
-        }
-        if (!pool) return;
-        pool->shut_down(true, false);
-      }
-    }
-
-    posix::Mutex mutex_;
-    posix::List<ProcessPoolCore*> pools_;
-    sync::ForkHook fork_hook_{*this};
   };
 
   bool is_collector() const noexcept {

@@ -533,8 +533,7 @@ class TaskWorker {
   TaskWorker(TaskTable& table, std::uint32_t worker) noexcept
       : table_{table}, worker_{worker}, patience_{table.shared().several_processors != 0} {}
 
-  bool run(const Initializer& initializer, std::uint32_t max_tasks,
-           std::size_t memory) noexcept {
+  bool run(const Initializer& initializer, std::uint32_t max_tasks, std::size_t memory) noexcept {
     table_.cell(worker_).pid.store(posix::this_pid());
     posix::CrashRecorder::record_to(table_.cell(worker_).crash);
     if (!initialize(initializer, memory)) return false;

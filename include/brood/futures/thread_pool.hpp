@@ -14,7 +14,6 @@
 #include "../os.hpp"
 #include "batch.hpp"
 #include "executor.hpp"
-#include "live_pools.hpp"
 #include "worker_threads.hpp"
 
 namespace brood::futures {
@@ -124,7 +123,7 @@ inline ThreadPoolExecutor::ThreadPoolExecutor(ThreadPoolOptions options) {
         "ThreadPool-" + std::to_string(unnamed_pools.fetch_add(1, std::memory_order_relaxed));
   threads_ = posix::make_ref<WorkerThreads>(max_workers, std::move(options.thread_name_prefix),
                                             std::move(options.initializer));
-  LivePools::add(threads_);
+  LiveExecutors::add(*threads_);
 }
 
 inline ThreadPoolExecutor& ThreadPoolExecutor::operator=(ThreadPoolExecutor&& other) noexcept {
@@ -145,7 +144,7 @@ inline void ThreadPoolExecutor::finish() noexcept {
   }
   threads_->stop();
   if (!threads_->is_own_thread()) threads_->join();
-  LivePools::remove(*threads_);
+  LiveExecutors::remove(*threads_);
 }
 
 inline void ThreadPoolExecutor::shutdown(ShutdownOptions options) {

@@ -44,13 +44,14 @@
 #include "../posix/this_process.hpp"
 #include "../posix/thread.hpp"
 #include "../posix/thread_title.hpp"
+#include "live_executors.hpp"
 #include "pool_task.hpp"
 
 namespace brood::futures {
 
 /// Shared by the executor and its threads. A child of fork() has no such threads: there it refuses
 /// to work, and must be left alone.
-class WorkerThreads : public posix::RefCounted {
+class WorkerThreads final : public posix::RefCounted, public LiveExecutor {
  public:
   /// Each thread calls `initializer`, if there is one, before its first task. Starts no thread.
   WorkerThreads(std::size_t max_workers, std::string name_prefix, Function<void()> initializer);
@@ -70,6 +71,14 @@ class WorkerThreads : public posix::RefCounted {
   void cancel_queued() noexcept;
   /// Waits for the end of the threads, after stop(). Not in one of them.
   void join() noexcept;
+
+  // For the end of the program.
+  bool hold() noexcept override { return try_add_owner(); }
+  void finish() noexcept override {
+    const auto self = posix::Ref<WorkerThreads>::adopt(this);
+    stop();
+    if (!is_own_thread()) join();
+  }
 
   bool is_own_thread() const noexcept {
     return Worker::current != nullptr && &Worker::current->pool == this;
