@@ -4,9 +4,10 @@
 //
 // word      | written by          | meaning
 // ----------+---------------------+-------------------------------------------------------------
-// owner     | the holder, last    | 0: free. Else the thread that holds it, or a dead one: then the
-//           | and first           | mutex tells (a number may have been given out again meanwhile,
-//           |                     | so it is the mutex that decides who holds it, always)
+// owner     | the holder, last    | 0: free. Else the mark of the thread that holds it, or of a
+// dead
+//           | and first           | one: then the mutex tells. (Its number may have been given out
+//           |                     | again meanwhile, its mark has not.)
 // depth     | the holder          | how often it is held; set anew by each holder
 // heritage  | the holder          | present: it was got from a dead one. next: who gets it next
 // gets
@@ -46,7 +47,7 @@ class OwnedLock {
     if (from_dead || heritage() != Heritage::none)
       set_heritage(from_dead || heritage() == Heritage::next ? Heritage::present : Heritage::none);
     depth_.store(1, std::memory_order_relaxed);
-    owner_.store(posix::this_thread_id(), std::memory_order_relaxed);
+    owner_.store(posix::this_thread_mark(), std::memory_order_relaxed);
     return true;
   }
 
@@ -74,8 +75,12 @@ class OwnedLock {
   bool abandoned() const noexcept { return owner() != 0 && heritage() == Heritage::present; }
 
   /// The thread that holds it, 0: none. It may be dead.
-  pid_t owner() const noexcept { return owner_.load(std::memory_order_relaxed); }
-  bool is_mine() const noexcept { return owner() == posix::this_thread_id(); }
+  pid_t owner() const noexcept {
+    return static_cast<pid_t>(owner_.load(std::memory_order_relaxed) & 0xffffffff);
+  }
+  bool is_mine() const noexcept {
+    return owner_.load(std::memory_order_relaxed) == posix::this_thread_mark();
+  }
   /// How often its holder has it.
   std::uint32_t depth() const noexcept {
     return owner() == 0 ? 0 : depth_.load(std::memory_order_relaxed);
@@ -135,7 +140,7 @@ class OwnedLock {
 
   posix::RobustMutex mutex_;
   const Again again_;
-  std::atomic<pid_t> owner_{0};
+  std::atomic<std::uint64_t> owner_{0};
   std::atomic<std::uint32_t> depth_{0};
   std::atomic<Heritage> heritage_{Heritage::none};
 };

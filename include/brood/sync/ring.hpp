@@ -144,7 +144,16 @@ class Ring {
   }
 
   /// Nothing lies here. Takes no lock.
-  bool empty() const noexcept { return head() == tail(); }
+  bool empty() const noexcept {
+    // Both words may come round to the same place while they are read. Then another record's
+    // ordinal lies there.
+    for (;;) {
+      const RingPosition at = head();
+      const std::uint64_t next = atomic_ordinal(at);
+      if (tail() != at) return false;
+      if (atomic_ordinal(at) == next && head() == at) return true;
+    }
+  }
 
   /// How many records lie here, exactly.
   std::uint64_t count() {
@@ -193,13 +202,17 @@ class Ring {
 
   std::uint64_t ordinal(RingPosition at) const noexcept { return memory_.header(at).ordinal; }
 
+  // That of a place where a producer may write meanwhile.
+  std::uint64_t atomic_ordinal(RingPosition at) const noexcept {
+    return std::atomic_ref{memory_.header(at).ordinal}.load(std::memory_order_acquire);
+  }
+
   // The head may move on meanwhile, even out of its segment: then it is read again. It can't come
   // back to where it was, as only a producer could reuse the place.
   std::uint64_t count_with_producers(RingPosition tail) const noexcept {
     for (;;) {
       const RingPosition before = head();
-      const std::uint64_t oldest =
-          std::atomic_ref{memory_.header(before).ordinal}.load(std::memory_order_acquire);
+      const std::uint64_t oldest = atomic_ordinal(before);
       if (head() == before) return ordinal(tail) - oldest;
     }
   }
