@@ -189,7 +189,8 @@ class ProcessPoolExecutor {
   auto submit_chunk(const F& f, const std::vector<std::tuple<Args...>>& calls) {
     using Chunk = RemoteChunk<F, Args...>;
     using Result = ChunkResult<typename Chunk::Value>;
-    auto task = posix::make_ref<RemoteTask<Result>>(core_, Chunk::entry, Chunk::dump(f, calls));
+    auto task = posix::make_ref<RemoteTask<Result>>(core_, Chunk::entry);
+    Chunk::dump(*task, f, calls);
     Future<Result> future{task};
     core().submit(*task);
     return future;
@@ -221,8 +222,8 @@ class ProcessPoolExecutor {
 template <class R>
 class RemoteTask final : public FutureState<R>, public RemoteWork {
  public:
-  RemoteTask(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry, std::string bytes)
-      : RemoteWork{entry, std::move(bytes)}, core_{std::move(core)} {}
+  RemoteTask(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry)
+      : RemoteWork{std::move(core), entry} {}
 
   // As a RemoteWork.
   void retain() noexcept override { this->add_owner(); }
@@ -275,7 +276,6 @@ class RemoteTask final : public FutureState<R>, public RemoteWork {
     status_ = Status::failed;
   }
 
-  const posix::Ref<ProcessPoolCore> core_;
   Status status_ = Status::pending;  // what publish() will say
 };
 
@@ -299,8 +299,8 @@ class RemoteChunkTask final : public posix::RefCounted, public RemoteWork {
     Status status_ = Status::pending;
   };
 
-  RemoteChunkTask(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry, std::string bytes)
-      : RemoteWork{entry, std::move(bytes)}, core_{std::move(core)} {}
+  RemoteChunkTask(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry)
+      : RemoteWork{std::move(core), entry} {}
 
   /// Makes the futures. They keep the chunk, and it keeps them until it is published.
   void make_items(std::size_t count, std::vector<Future<R>>& futures) {
@@ -390,7 +390,6 @@ class RemoteChunkTask final : public posix::RefCounted, public RemoteWork {
     return std::move(items_);
   }
 
-  const posix::Ref<ProcessPoolCore> core_;
   posix::Mutex mutex_;  // guards items_ between cancel() and who takes them away; the items
                         // themselves are changed by who collects the chunk
   std::vector<posix::Ref<Item>> items_;
@@ -407,7 +406,8 @@ struct ProcessPoolExecutor::Submit {
   auto operator()(Args&&... args) const {
     using Call = RemoteCall<F, crossing_t<Args>...>;
     using R = remote_result_t<F, Args...>;
-    auto task = posix::make_ref<RemoteTask<R>>(core, Call::entry, Call::dump(f, args...));
+    auto task = posix::make_ref<RemoteTask<R>>(core, Call::entry);
+    Call::dump(*task, f, args...);
     task->limit_time(options.timeout);
     Future<R> future{task};
     core->submit(*task);
@@ -423,7 +423,8 @@ struct ProcessPoolExecutor::Submit {
     using Chunk = RemoteChunk<F, crossing_t<Args>...>;
     using Task = RemoteChunkTask<R, typename Chunk::Value>;
     const std::size_t before = futures.size();
-    const auto task = posix::make_ref<Task>(core, Chunk::entry, Chunk::dump(f, crossing(calls)));
+    const auto task = posix::make_ref<Task>(core, Chunk::entry);
+    Chunk::dump(*task, f, crossing(calls));
     task->make_items(calls.size(), futures);
     try {
       core->submit(*task);

@@ -59,13 +59,11 @@ struct Callbacks {
 };
 
 /// A task as the pool sees it, whatever its result type. The pool holds one reference from submit
-/// until it is collected or withdrawn.
-class RemoteWork {
+/// until it is collected or withdrawn. Its bytes are put into it before it is submitted.
+class RemoteWork : public ByteSink {
  public:
-  RemoteWork(const RemoteEntry& entry, std::string bytes)
-      : entry_{entry}, bytes_{std::move(bytes)} {
-    entry.place();  // from now on it is known
-  }
+  RemoteWork(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry);
+  char* allocate(std::size_t size) override;
   /// Before it is submitted: how long it may run. Else it is what the pool says.
   void limit_time(Timeout limit) noexcept { limit_ = limit.duration().count(); }
   RemoteWork(const RemoteWork&) = delete;
@@ -85,7 +83,9 @@ class RemoteWork {
   virtual void cancel() noexcept = 0;
 
  protected:
-  ~RemoteWork() = default;
+  ~RemoteWork();
+
+  const posix::Ref<ProcessPoolCore> core_;
 
  private:
   friend ProcessPoolCore;
@@ -93,7 +93,8 @@ class RemoteWork {
 
   const RemoteEntry& entry_;
   std::int64_t limit_ = Slot::no_limit;       // nanoseconds
-  std::string bytes_;                         // dropped when it lies in a slot
+  std::string bytes_;                         // dropped when they lie in a slot; large ones are
+  Place large_{0, Place::in_slot};            // written where the worker will read them
   std::atomic<std::uint64_t> where_{queued};  // queued, withdrawn, or ticket << 16 | slot
   RemoteWork* next_ = nullptr;                // the backlog; guarded by the pool's mutex,
   RemoteWork* previous_ = nullptr;            // as the two below
@@ -134,6 +135,26 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   /// Whether this is a copy in a process forked from the pool's own.
   bool is_foreign() const noexcept { return owner_ != posix::this_pid(); }
   std::uint32_t max_workers() const noexcept { return settings_.max_workers; }
+
+  // For the bytes of a task that is not submitted yet: room in the arena, null if there is none to
+  // spare; and back with it.
+  char* claim_large(std::size_t size, Place& place) noexcept {
+    if (is_foreign()) return nullptr;
+    try {
+      // Most of it is for results: a task that waits must not keep others from ending.
+      const auto unit = table_.claim_units(size, TaskTable::pool, table_.units() / 4);
+      if (!unit) return nullptr;
+      place = {size, *unit};
+      return table_.bytes(*unit);
+    } catch (const os::OSError&) {
+      return nullptr;
+    }
+  }
+  void drop_large(const Place& place) noexcept {
+    if (is_foreign()) return;  // the table is still the other process's
+    const posix::Locked lock{mutex_};
+    free_place(place);
+  }
 
   /// Throws std::runtime_error (shut down, forked), BrokenProcessPool, os::OSError.
   void submit(RemoteWork& task) {
@@ -188,7 +209,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       const std::uint64_t where = task.where_.load();
       if (where == RemoteWork::withdrawn) {
         if (task.in_backlog_) unlink(task);
-        std::string{}.swap(task.bytes_);
+        drop_bytes(task);
       } else {
         free_slot(where & 0xffff);
       }
@@ -295,6 +316,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   }
 
  private:
+  static constexpr std::int64_t arena_patience = 1'000'000'000;  // nanoseconds
   enum class WorkerState { absent, starting, alive };
   struct Worker {
     WorkerState state = WorkerState::absent;
@@ -362,7 +384,9 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     Slot& slot = table_.slot(index);
     Place args{task.bytes_.size(), Place::in_slot};
     char* place = slot.small;
-    if (task.bytes_.size() > sizeof slot.small) {
+    if (task.large_.unit != Place::in_slot) {
+      args = posix::exchange(task.large_, Place{0, Place::in_slot});
+    } else if (task.bytes_.size() > sizeof slot.small) {
       try {
         const auto unit = table_.claim_units(task.bytes_.size(), TaskTable::pool);
         if (!unit && in_flight_ != 0) return false;
@@ -406,8 +430,15 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   }
 
   void free_place(const Place& place) noexcept {
-    if (place.unit != Place::in_slot)
-      table_.free_units(place.unit, static_cast<std::size_t>(place.size));
+    if (place.unit == Place::in_slot) return;
+    table_.free_units(place.unit, static_cast<std::size_t>(place.size));
+    arena_left_ = now();
+  }
+
+  // Of a task that lies in no slot.
+  void drop_bytes(RemoteWork& task) noexcept {
+    std::string{}.swap(task.bytes_);
+    free_place(posix::exchange(task.large_, Place{0, Place::in_slot}));
   }
 
   // Its task is collected, crashed or withdrawn.
@@ -560,13 +591,15 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     table_.shared().collector_alarm.store(Slot::no_limit);
     table_.shared().collector_asleep.store(1);
     const std::int64_t alarm = expire_tasks();
+    const std::int64_t trim = trim_arena();
     table_.shared().collector_alarm.store(alarm);
     if (!results_wait()) {
       pollfd entries[] = {{table_.done_event().get(), POLLIN, 0},
                           {server_.fileno(), POLLIN, 0},
                           {server_.sentinel(), POLLIN, 0}};
+      const std::int64_t end = std::min(alarm, trim);
       const Timeout left =
-          alarm == Slot::no_limit ? forever : Timeout{std::chrono::nanoseconds{alarm - now()}};
+          end == Slot::no_limit ? forever : Timeout{std::chrono::nanoseconds{end - now()}};
       // Without the server nothing is left but what waiting threads have claimed.
       posix::poll_until(entries, server_gone_ ? 1 : 3, posix::Deadline{left});
       server_ended_ = entries[2].revents != 0;  // believed when all that it sent is read
@@ -603,6 +636,20 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
         server_.kill_tree(worker);
     }
     return first_end_;
+  }
+
+  // Gives back the memory of large arguments and results when none has been let go for a second.
+  // Returns when that will be so.
+  std::int64_t trim_arena() noexcept {
+    {
+      const posix::Locked lock{mutex_};
+      const std::int64_t due = Slot::end_of(arena_left_, arena_patience);
+      arena_watched_ = arena_left_ != 0 && now() < due;
+      if (arena_watched_) return due;
+      if (posix::exchange(arena_left_, std::int64_t{0}) == 0) return Slot::no_limit;
+    }
+    table_.trim();
+    return Slot::no_limit;
   }
 
   bool results_wait() const noexcept {
@@ -666,7 +713,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       let_go(done);
       failed = !hopeless_.empty();
       for (const Callbacks& callbacks : later) later_.push_back(callbacks);
-      collector_cares = !later.empty() || shut_down_ || !broken_.empty();
+      collector_cares = !later.empty() || shut_down_ || !broken_.empty() ||
+                        (arena_left_ != 0 && !posix::exchange(arena_watched_, true));
     }
     if (collector_cares) table_.done_event().set();
     if (work_waits) table_.notify();
@@ -869,6 +917,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   posix::List<Callbacks> later_;  // for the collector to run
   std::string broken_;            // why; empty: it is not
   bool collecting_ = false;       // the collector was started
+  std::int64_t arena_left_ = 0;  // when something in it was freed; 0: there is nothing to give back
+  bool arena_watched_ = false;   // the collector will look in time
   bool shut_down_ = false;
   bool replace_ = true;  // workers that end
   bool draining_ = false;
@@ -886,5 +936,22 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   std::int64_t looked_ = 0;     // when it looked for tasks that run too long,
   std::int64_t first_end_ = 0;  // and when the first of those it saw will
 };
+
+inline RemoteWork::RemoteWork(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry)
+    : core_{std::move(core)}, entry_{entry} {
+  entry.place();  // from now on it is known
+}
+
+inline RemoteWork::~RemoteWork() {
+  if (large_.unit != Place::in_slot) core_->drop_large(large_);
+}
+
+inline char* RemoteWork::allocate(std::size_t size) {
+  if (size >= TaskTable::large) {
+    if (char* const place = core_->claim_large(size, large_)) return place;
+  }
+  bytes_.resize(size);
+  return bytes_.data();
+}
 
 }  // namespace brood::futures

@@ -71,32 +71,30 @@ using refusal_t = std::conditional_t<
                 refused::CallableDoesNotTakeTheseArguments,
                 refused::ResultCannotCross_ReturnAValueThatIsSerializable_SeeRemotelyInvocable>>>>;
 
-/// Where a worker puts the bytes of a result.
-class ResultSink {
+/// Where the bytes of a task, or of its result, are put.
+class ByteSink {
  public:
   /// Room for exactly `size` bytes; called once. Throws std::bad_alloc, os::OSError.
   virtual char* allocate(std::size_t size) = 0;
 
  protected:
-  ~ResultSink() = default;
+  ~ByteSink() = default;
 };
 
 /// One kind of task: reads callable and arguments, calls, writes the result. Throws what the call
 /// throws.
-using RemoteEntry = CallEntry<void(serialization::Reader& in, ResultSink& out)>;
+using RemoteEntry = CallEntry<void(serialization::Reader& in, ByteSink& out)>;
 
-/// A callable and what follows it, as bytes. Throws SerializationError (nested too deep),
-/// std::invalid_argument (see CrossingCallable).
+/// Puts a callable and what follows it into `to`, as bytes. Throws SerializationError (nested too
+/// deep), std::invalid_argument (see CrossingCallable).
 template <class F, class... Values>
-std::string dump_call(const F& f, const Values&... values) {
+void dump_call(ByteSink& to, const F& f, const Values&... values) {
   serialization::Sizer sizer;
   CrossingCallable<F>::write(sizer, f);
   (sizer.write(values), ...);
-  std::string bytes(sizer.size(), '\0');
-  serialization::Writer out{bytes.data(), bytes.size()};
+  serialization::Writer out{to.allocate(sizer.size()), sizer.size()};
   CrossingCallable<F>::write(out, f);
   (out.write(values), ...);
-  return bytes;
 }
 
 /// What a task calls, for messages: its function by name if that can be had, else the type of its
@@ -114,7 +112,7 @@ inline std::string called_name(const RemoteEntry& entry, std::string_view bytes)
 }
 
 template <class T>
-void write_result(ResultSink& out, const T& result) {
+void write_result(ByteSink& out, const T& result) {
   const std::size_t size = serialization::serialized_size(result);
   serialization::Writer{out.allocate(size), size}.write(result);
 }
@@ -125,10 +123,10 @@ class RemoteCall {
  public:
   static const RemoteEntry entry;
 
-  static std::string dump(const F& f, const Args&... args) { return dump_call(f, args...); }
+  static void dump(ByteSink& to, const F& f, const Args&... args) { dump_call(to, f, args...); }
 
  private:
-  static void run(serialization::Reader& in, ResultSink& out) {
+  static void run(serialization::Reader& in, ByteSink& out) {
     F f = CrossingCallable<F>::read(in);
     // Braces: read in order.
     std::tuple<Args...> args{in.read<Args>()...};
@@ -162,10 +160,10 @@ class RemoteChunk {
   using Value = std::conditional_t<std::is_void_v<Result>, None, Result>;
   static const RemoteEntry entry;
 
-  static std::string dump(const F& f, const Calls& calls) { return dump_call(f, calls); }
+  static void dump(ByteSink& to, const F& f, const Calls& calls) { dump_call(to, f, calls); }
 
  private:
-  static void run(serialization::Reader& in, ResultSink& out) {
+  static void run(serialization::Reader& in, ByteSink& out) {
     const F f = CrossingCallable<F>::read(in);
     auto calls = in.read<Calls>();
     in.expect_end();

@@ -156,7 +156,10 @@ class TaskTable {
   static constexpr std::uint32_t slots = 1024;  // a power of two; of the ring too
   static constexpr std::uint32_t max_workers = 4095;
   static constexpr std::size_t unit_size = std::size_t{1} << 16;
-  static constexpr std::uint16_t pool = 0xffff;  // the pool as owner of a unit; worker w is w + 1
+  static constexpr std::size_t large = std::size_t{1} << 20;  // arguments: written in the arena
+  // The owner of a unit: worker w is w + 1.
+  static constexpr std::uint16_t free = 0, pool = 0x1fff, free_and_warm = 0x4000;
+  static constexpr std::uint16_t bare = 0x2000;  // beside the owner: has not all of its memory yet
 
   struct Shared {
     alignas(64) std::atomic<std::uint64_t> cursor;  // the next ticket to be taken
@@ -223,33 +226,51 @@ class TaskTable {
     return reinterpret_cast<char*>(mapping_.data()) + base() + std::size_t{unit} * unit_size;
   }
 
-  /// Claims room for `size` bytes; empty when there is none. Throws os::OSError when the machine
-  /// has no memory left.
-  std::optional<std::uint32_t> claim_units(std::size_t size, std::uint16_t owner) {
+  std::uint32_t units() const noexcept { return units_; }
+
+  /// Claims room for `size` bytes below unit `end`; empty when there is none. Throws os::OSError
+  /// when the machine has no memory left.
+  std::optional<std::uint32_t> claim_units(std::size_t size, std::uint16_t owner,
+                                           std::size_t end = SIZE_MAX) {
     const std::size_t count = (size + unit_size - 1) / unit_size;
-    if (count > units_) return std::nullopt;
-    const std::uint32_t hint = shared_->lowest_unit.load(std::memory_order_relaxed);
-    auto first = claim_run(hint, count, owner);
-    if (!first && hint != 0) first = claim_run(0, count, owner);
+    end = std::min<std::size_t>(end, units_);
+    if (count > end) return std::nullopt;
+    const std::uint32_t hint = shared_->lowest_unit.load(relaxed);
+    auto first = claim_run(hint, end, count, owner);
+    if (!first && hint != 0) first = claim_run(0, end, count, owner);
     if (!first) return std::nullopt;
-    shared_->lowest_unit.store(static_cast<std::uint32_t>(*first + count),
-                               std::memory_order_relaxed);
-    const int error = posix::reserve_memory(file_.get(), base() + *first * unit_size,
-                                            (size + 4095) / 4096 * 4096);
-    if (error != 0) {
+    shared_->lowest_unit.store(static_cast<std::uint32_t>(*first + count), relaxed);
+    if (const int error = reserve(*first, size)) {
       free_units(*first, size);
       posix::throw_os_error(error, "reserve memory for a task's data");
     }
     return *first;
   }
 
+  /// Units that lie far out go back to the machine; the others stay warm until trim().
   void free_units(std::uint32_t first, std::size_t size) noexcept {
     const std::size_t count = (size + unit_size - 1) / unit_size;
-    // What is large, or lies far out, goes back to the machine; the rest stays warm.
-    if (size >= large || first + count > warm_units)
-      posix::release_memory(file_.get(), base() + first * unit_size, count * unit_size);
-    for (std::size_t i = 0; i < count; ++i) owners_[first + i].store(0, std::memory_order_release);
+    const bool warm = first + count <= warm_units;
+    if (!warm) release(first, first + count);
+    for (std::size_t i = first; i < first + count; ++i) {
+      const bool has_memory = warm && (owners_[i].load(relaxed) & bare) == 0;
+      owners_[i].store(has_memory ? free_and_warm : free, std::memory_order_release);
+    }
     lower_hint(first);
+  }
+
+  /// Gives back the memory of all units that are free.
+  void trim() noexcept {
+    const std::uint32_t used = std::min(shared_->used_units.load(), units_);
+    for (std::uint32_t unit = 0; unit < used; ++unit) {
+      const std::uint32_t first = unit;
+      while (unit < used && claim_free(unit, pool)) ++unit;
+      if (first == unit) continue;
+      release(first, unit);
+      for (std::uint32_t i = first; i < unit; ++i)
+        owners_[i].store(free, std::memory_order_release);
+      lower_hint(first);
+    }
   }
 
   /// What `worker` had claimed there is the pool's now: it stays when that one is dead.
@@ -257,7 +278,9 @@ class TaskTable {
     if (place.unit == Place::in_slot) return;
     const std::size_t count = (static_cast<std::size_t>(place.size) + unit_size - 1) / unit_size;
     for (std::size_t i = 0; i < count; ++i)
-      owners_[place.unit + i].store(pool, std::memory_order_relaxed);
+      owners_[place.unit + i].store(
+          static_cast<std::uint16_t>(pool | (owners_[place.unit + i].load(relaxed) & bare)),
+          relaxed);
   }
 
   /// Frees all that `worker` had claimed. When it is dead and its done slots have been read.
@@ -265,7 +288,7 @@ class TaskTable {
     const auto owner = static_cast<std::uint16_t>(worker + 1);
     const std::uint32_t used = std::min(shared_->used_units.load(), units_);
     for (std::uint32_t i = 0; i < used; ++i)
-      if (owners_[i].load(std::memory_order_relaxed) == owner) free_units(i, unit_size);
+      if ((owners_[i].load(relaxed) & ~unsigned{bare}) == owner) free_units(i, unit_size);
   }
 
   /// Whether a result that `worker` says it has put there lies there.
@@ -275,7 +298,7 @@ class TaskTable {
       return false;
     const std::size_t count = (static_cast<std::size_t>(place.size) + unit_size - 1) / unit_size;
     for (std::size_t i = 0; i < count; ++i)
-      if (owners_[place.unit + i].load(std::memory_order_relaxed) != worker + 1) return false;
+      if ((owners_[place.unit + i].load(relaxed) & ~unsigned{bare}) != worker + 1) return false;
     return true;
   }
 
@@ -432,8 +455,9 @@ class TaskTable {
   }
 
  private:
-  static constexpr std::size_t large = std::size_t{1} << 20;
-  static constexpr std::size_t warm_units = 256;  // 16 MiB
+  static constexpr auto relaxed = std::memory_order_relaxed;
+  static constexpr std::size_t warm_units = 2080;  // 130 MiB: 64 there, 64 back, and more
+
   static constexpr std::size_t shared_size = (sizeof(Shared) + 63) / 64 * 64;
 
   // Where the arena begins.
@@ -454,24 +478,55 @@ class TaskTable {
     owners_ = reinterpret_cast<std::atomic<std::uint16_t>*>(at);
   }
 
-  std::optional<std::uint32_t> claim_run(std::size_t from, std::size_t count,
+  std::optional<std::uint32_t> claim_run(std::size_t from, std::size_t end, std::size_t count,
                                          std::uint16_t owner) noexcept {
     std::size_t run = 0;
-    for (std::size_t unit = from; unit < units_; ++unit) {
-      std::uint16_t nobody = 0;
-      if (unit >= shared_->used_units.load(std::memory_order_relaxed))
-        raise_used(static_cast<std::uint32_t>(unit));
-      // Acquire: pairs with the release in free_units.
-      if (owners_[unit].load(std::memory_order_relaxed) == 0 &&
-          owners_[unit].compare_exchange_strong(nobody, owner, std::memory_order_acquire)) {
+    for (std::size_t unit = from; unit < end; ++unit) {
+      if (unit >= shared_->used_units.load(relaxed)) raise_used(static_cast<std::uint32_t>(unit));
+      if (claim_free(unit, owner)) {
         if (++run == count) return static_cast<std::uint32_t>(unit + 1 - count);
       } else {
-        for (; run != 0; --run) owners_[unit - run].store(0, std::memory_order_release);
+        for (; run != 0; --run) unclaim(unit - run);
       }
     }
-    for (; run != 0; --run) owners_[units_ - run].store(0, std::memory_order_release);
+    for (; run != 0; --run) unclaim(end - run);
     return std::nullopt;
   }
+  bool claim_free(std::size_t unit, std::uint16_t owner) noexcept {
+    std::uint16_t seen = owners_[unit].load(relaxed);
+    if (seen != free && seen != free_and_warm) return false;
+    const auto claimed = static_cast<std::uint16_t>(seen == free ? owner | bare : owner);
+    // Acquire: pairs with the release in free_units.
+    return owners_[unit].compare_exchange_strong(seen, claimed, std::memory_order_acquire);
+  }
+  void unclaim(std::size_t unit) noexcept {
+    owners_[unit].store((owners_[unit].load(relaxed) & bare) != 0 ? free : free_and_warm,
+                        std::memory_order_release);
+  }
+
+  // Takes the memory that claimed units have not. 0, or the errno. What is left of the last one
+  // stays bare.
+  int reserve(std::uint32_t first, std::size_t size) noexcept {
+    const std::size_t end = first + (size + unit_size - 1) / unit_size;
+    const std::size_t needed = (size + 4095) / 4096 * 4096;
+    for (std::size_t unit = first; unit < end; ++unit) {
+      const std::size_t from = unit;
+      while (unit < end && (owners_[unit].load(relaxed) & bare) != 0) ++unit;
+      if (from == unit) continue;
+      const std::size_t to = std::min((unit - first) * unit_size, needed);
+      const int error = posix::reserve_memory(file_.get(), base() + from * unit_size,
+                                              to - (from - first) * unit_size);
+      if (error != 0) return error;
+      for (std::size_t i = from; i < unit && (i + 1 - first) * unit_size <= to; ++i)
+        owners_[i].store(static_cast<std::uint16_t>(owners_[i].load(relaxed) & ~unsigned{bare}),
+                         relaxed);
+    }
+    return 0;
+  }
+  void release(std::size_t first, std::size_t end) noexcept {
+    posix::release_memory(file_.get(), base() + first * unit_size, (end - first) * unit_size);
+  }
+
   // Before a unit is claimed: whoever dies after that has left its mark among the used ones. In
   // steps, as each is a compare-and-swap.
   void raise_used(std::uint32_t unit) noexcept {
@@ -602,7 +657,7 @@ class TaskWorker {
     return table_.finish(slot, ticket, worker_);
   }
 
-  class Sink final : public ResultSink {
+  class Sink final : public ByteSink {
    public:
     Sink(TaskWorker& worker, Slot& slot) noexcept : worker_{worker}, slot_{slot} {}
     char* allocate(std::size_t size) override {

@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../posix/huge_pages.hpp"
 #include "archive.hpp"
 #include "error.hpp"
 #include "hooks.hpp"
@@ -248,13 +249,37 @@ T Reader::read_forward_list() {
   return list;
 }
 
+// So large that it lies in fresh memory: copied as a whole, past the caches, and with no zeros
+// written before.
+template <class T, class E>
+concept HugeSequence = requires(T sequence, const E* elements, std::size_t size) {
+  sequence.reserve(size);
+  sequence.insert(sequence.end(), elements, elements + size);
+};
+template <class T, class E>
+T copy_huge(const E* elements, std::size_t size) {
+  T sequence;
+  sequence.reserve(size);
+  posix::expect_filling(sequence.data(), size * sizeof(E));
+  sequence.insert(sequence.end(), elements, elements + size);
+  return sequence;
+}
+
 template <class T>
 T Reader::read_sequence() {
   using E = typename T::value_type;
   const std::size_t size = length<E>();
   if constexpr (std::is_same_v<E, char> && std::is_constructible_v<T, const char*, std::size_t>) {
-    return T(take(size), size);  // a string
+    const char* const bytes = take(size);  // of a string
+    if constexpr (HugeSequence<T, E>)
+      if (size >= posix::surely_mapped) return copy_huge<T>(bytes, size);
+    return T(bytes, size);
   } else if constexpr (shapes::Contiguous<T> && is_bulk<E>) {
+    if constexpr (HugeSequence<T, E>) {
+      if (size >= posix::surely_mapped / sizeof(E) &&
+          reinterpret_cast<std::uintptr_t>(at_) % alignof(E) == 0)
+        return copy_huge<T>(reinterpret_cast<const E*>(take(size * sizeof(E))), size);
+    }
     T sequence;
     if constexpr (requires { sequence.reserve(size); }) sequence.reserve(size);
     // In steps that stay in the cache: the zeros of resize then never travel to memory.

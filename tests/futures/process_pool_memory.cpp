@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// The memory that large arguments and results cross by.
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <brood/futures.hpp>
+#include <brood/futures/process_pool.hpp>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "support/board.hpp"
+#include "support/catch.hpp"
+
+namespace futures = brood::futures;
+using futures::Future;
+using futures::ProcessPoolExecutor;
+using futures::TaskTable;
+
+namespace {
+
+constexpr std::size_t mib = std::size_t{1} << 20;
+
+std::size_t bytes_of(int fd) {
+  struct stat status {};
+  REQUIRE(::fstat(fd, &status) == 0);
+  return static_cast<std::size_t>(status.st_blocks) * 512;
+}
+
+// What the only pool of this process has taken of the machine's memory for its tasks.
+std::size_t bytes_of_pool() {
+  std::size_t bytes = 0;
+  DIR* const files = ::opendir("/proc/self/fd");
+  while (const dirent* entry = ::readdir(files)) {
+    char target[64] = {};
+    if (::readlinkat(::dirfd(files), entry->d_name, target, sizeof target - 1) > 0 &&
+        std::string{target}.find("brood-tasks") != std::string::npos)
+      bytes += bytes_of(std::atoi(entry->d_name));
+  }
+  ::closedir(files);
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("process pool table keeps memory that is let go until it is trimmed") {
+  TaskTable table(1);
+  const std::size_t before = bytes_of(table.file());
+  const auto first = table.claim_units(3 * mib, TaskTable::pool);
+  const auto second = table.claim_units(2 * mib + 5, 1);
+  REQUIRE(first);
+  REQUIRE(second);
+  const std::size_t taken = bytes_of(table.file());
+  CHECK(taken >= before + 5 * mib);
+  CHECK(taken <= before + 6 * mib);
+  table.free_units(*first, 3 * mib);
+  CHECK(bytes_of(table.file()) == taken);
+  CHECK(table.claim_units(3 * mib, TaskTable::pool) == first);
+  CHECK(bytes_of(table.file()) == taken);
+  table.free_units(*first, 3 * mib);
+  table.trim();
+  CHECK(bytes_of(table.file()) <= taken - 3 * mib);  // what is claimed stays
+  CHECK(table.holds({2 * mib + 5, *second}, 0));
+  table.free_units_of(0);
+  CHECK_FALSE(table.holds({2 * mib + 5, *second}, 0));
+  table.trim();
+  CHECK(bytes_of(table.file()) == before);
+}
+
+TEST_CASE("process pool table keeps no more memory than a bound") {
+  TaskTable table(1);
+  const auto far = table.claim_units(200 * mib, TaskTable::pool);
+  REQUIRE(far);
+  table.free_units(*far, 200 * mib);
+  CHECK(bytes_of(table.file()) < 10 * mib);
+  CHECK_FALSE(table.claim_units(3 * mib, TaskTable::pool, 40));  // below the 41st unit
+  const auto near = table.claim_units(2 * mib, TaskTable::pool, 40);
+  CHECK(near == 0u);
+}
+
+TEST_CASE("process pool carries very large values of every alignment") {
+  ProcessPoolExecutor pool(1);
+  std::vector<int> numbers(9 * mib);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  const std::string text(33 * mib, 'x');
+  const auto sum = [](char, std::vector<int> all, std::string more) {
+    return std::pair{std::accumulate(all.begin(), all.end(), 0L), more};
+  };
+  const auto expected = std::accumulate(numbers.begin(), numbers.end(), 0L);
+  for (const char shift : {'a', 'b'}) {
+    const auto [total, back] = pool.submit(sum, shift, numbers, text).result();
+    CHECK(total == expected);
+    CHECK(back == text);
+  }
+  const auto same = [](std::vector<int> all) { return all; };
+  CHECK(pool.submit(same, numbers).result() == numbers);
+}
+
+TEST_CASE("process pool lets go of large arguments that no worker took") {
+  board::reset();
+  ProcessPoolExecutor pool(1);
+  const auto running = pool.submit([] {
+    board::bump(0);
+    board::await(1, 1);
+  });
+  board::await(0, 1);
+  const std::size_t before = bytes_of_pool();
+  const std::string large = std::string(4 * mib, 'x');
+  for (int round = 0; round < 60; ++round) {  // more than is kept, if it were lost
+    const auto waiting = pool.submit([](const std::string& s) { return s.size(); }, large);
+    CHECK(waiting.cancel());
+  }
+  CHECK(bytes_of_pool() <= before + 9 * mib);
+  board::bump(1);
+  running.result();
+  pool.shutdown();
+  for (int round = 0; round < 60; ++round)
+    CHECK_THROWS_AS(pool.submit([](const std::string& s) { return s.size(); }, large),
+                    std::runtime_error);
+  CHECK(bytes_of_pool() <= before + 9 * mib);
+}
+
+TEST_CASE("process pool with many large tasks that wait serves all of them") {
+  board::reset();
+  ProcessPoolExecutor pool(2);
+  const std::string large = std::string(2 * mib, 'x');
+  std::vector<Future<std::string>> tasks;
+  for (int i = 0; i < 100; ++i)
+    tasks.push_back(
+        pool.submit([](std::string text, int n) { return text + std::to_string(n); }, large, i));
+  int wrong = 0;
+  for (int i = 0; i < 100; ++i)
+    if (tasks[static_cast<std::size_t>(i)].result() != large + std::to_string(i)) ++wrong;
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("process pool large task that is dropped in a forked child harms nobody") {
+  board::reset();
+  ProcessPoolExecutor pool(1);
+  const auto running = pool.submit([] {
+    board::bump(0);
+    board::await(1, 1);
+  });
+  board::await(0, 1);
+  const std::string large = std::string(4 * mib, 'x');
+  std::vector<Future<std::string>> waiting;
+  for (int i = 0; i < 4; ++i)
+    waiting.push_back(pool.submit([](std::string text) { return text; }, large));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    waiting.clear();
+    ::_exit(0);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  board::bump(1);
+  running.result();
+  for (const auto& task : waiting) CHECK(task.result() == large);
+}
