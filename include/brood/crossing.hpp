@@ -156,6 +156,15 @@ void write_function(Out& out, const void* function) {
   }
 }
 
+/// There is no such function here.
+[[noreturn]] inline void throw_not_loaded() {
+  throw std::invalid_argument{
+      "call a function in another process: it lies in a library that is not loaded there (by fork "
+      "a "
+      "process pool has what was loaded when it was made; by forkserver and spawn its initializer "
+      "has to load what the program loads at run time)"};
+}
+
 /// The address of the function here. Throws std::invalid_argument if there is none.
 inline const void* read_function(serialization::Reader& in) {
   const auto word = in.read<std::uint64_t>();
@@ -167,10 +176,7 @@ inline const void* read_function(serialization::Reader& in) {
     if (word % 2 == 0 && word / 2 < program.size)
       function = reinterpret_cast<const void*>(program.begin + word / 2);
   }
-  if (function == nullptr)
-    throw std::invalid_argument{
-        "call a function in another process: it lies in a library that is not loaded there (a "
-        "process pool has what was loaded when it was made)"};
+  if (function == nullptr) throw_not_loaded();
   return function;
 }
 

@@ -112,6 +112,7 @@ inline void PoolServer::run(serialization::Reader& in) {
   }
   if (record.initializer != posix::CodePlace{})
     settings.initializer = read_initializer(record.initializer, in);
+  posix::CrashRecorder::prepare();
   PoolWorkers workers{table, settings};
   posix::ForkServerProcess{std::move(orders), std::move(program), workers}.run();
 }

@@ -641,10 +641,7 @@ class TaskWorker {
     try {
       if (slot.entry != place_ || known_ == nullptr) known_ = RemoteEntry::at(slot.entry);
       place_ = slot.entry;
-      if (known_ == nullptr)
-        throw std::invalid_argument{
-            "call a function in a worker process: it lies in a library that was loaded after the "
-            "pool was made"};
+      if (known_ == nullptr) throw_not_loaded();
       const std::string_view args{
           slot.args.unit == Place::in_slot ? slot.small : table_.bytes(slot.args.unit),
           static_cast<std::size_t>(slot.args.size)};

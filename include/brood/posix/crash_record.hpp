@@ -40,8 +40,7 @@ struct CrashRecord {
     for (std::uint32_t i = 0; i < count && i < most; ++i) {
       try {
         places[i] = place_of(addresses[i]);
-      } catch (
-          const std::exception&) {  // in a library that was loaded after that process was forked
+      } catch (const std::exception&) {  // code that the other process has loaded since
         places[i] = {};
       }
     }
