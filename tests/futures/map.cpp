@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <ranges>
 #include <stdexcept>
 #include <string>
@@ -191,6 +192,32 @@ TEST_CASE("map in chunks throws each exception at its place") {
       CHECK(*it == place);
   }
   CHECK(place == 10);
+}
+
+TEST_CASE("a map over an array in chunks gives results of any size and each exception") {
+  ThreadPoolExecutor pool(2);
+  const std::vector<std::size_t> numbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+  const auto check = [&](auto make) {
+    auto results = pool.map({.chunksize = 4}, make, numbers);
+    std::size_t expected = 0;
+    for (auto it = results.begin(); it != results.end(); ++it, ++expected) {
+      if (expected % 3 == 1)
+        CHECK_THROWS_AS(*it, std::domain_error);
+      else
+        CHECK(**it == expected);
+    }
+    CHECK(expected == numbers.size());
+  };
+  const auto refuse = [](std::size_t n) {
+    if (n % 3 == 1) throw std::domain_error("not this one");
+    return n;
+  };
+  check([=](std::size_t n) { return std::make_unique<std::size_t>(refuse(n)); });  // as large
+  check([=](std::size_t n) { return std::make_shared<std::size_t>(refuse(n)); });  // larger
+  check([=](std::size_t n) { return std::optional<std::size_t>(refuse(n)); });
+  CHECK(collect(pool.map(
+            {.chunksize = 4}, [](std::size_t n) { return n > 4; }, numbers)) ==
+        std::vector<bool>{false, false, false, false, false, true, true, true, true, true});
 }
 
 TEST_CASE("results of a map in chunks may be passed over") {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <type_traits>
@@ -13,6 +14,32 @@
 #include "state.hpp"
 
 namespace brood::futures {
+
+/// A copy of arguments that lie side by side and are copied as bytes.
+template <class Arg>
+class ArgumentRun {
+  static_assert(std::is_trivially_copyable_v<Arg> &&
+                alignof(Arg) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+
+ public:
+  ArgumentRun(const Arg* first, std::size_t size)
+      : first_{static_cast<Arg*>(::operator new(size * sizeof(Arg)))}, size_{size} {
+    std::memcpy(static_cast<void*>(first_), first, size * sizeof(Arg));
+  }
+  ArgumentRun(ArgumentRun&& other) noexcept
+      : first_{posix::exchange(other.first_, nullptr)}, size_{other.size_} {}
+  ArgumentRun& operator=(ArgumentRun&&) = delete;
+  ~ArgumentRun() { ::operator delete(static_cast<void*>(first_)); }
+
+  const Arg* first() const noexcept { return first_; }
+  std::size_t size() const noexcept { return size_; }
+  /// The memory is the caller's now, from ::operator new.
+  void* release() noexcept { return posix::exchange(first_, nullptr); }
+
+ private:
+  Arg* first_;
+  std::size_t size_;
+};
 
 /// So many results of type R, or exceptions in their places. A batch of one needs no memory
 /// besides.
@@ -27,12 +54,15 @@ class Batch {
       try {
         call([this](auto&& make) { store(slots_[size_], make); });
       } catch (...) {
-        *last_ = new Failure{size_, std::current_exception(), nullptr};
-        last_ = &(*last_)->next;
+        add_failure();
       }
     }
     failure_ = first_;
   }
+  /// Calls `make(argument)` for each. The results take the arguments' place in memory if they are
+  /// of one size: fresh memory costs more than many a call.
+  template <class Arg, class Make>
+  Batch(ArgumentRun<Arg>&& run, Make make) : Batch{run.size(), run.first(), run, make} {}
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
   ~Batch() {
@@ -83,13 +113,35 @@ class Batch {
  private:
   using Stored = typename Slot::Stored;
   static constexpr bool is_over_aligned = alignof(Slot) > __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+  template <class Arg>
+  static constexpr bool takes_over = sizeof(Arg) == sizeof(Slot) && !is_over_aligned;
   struct Failure {
     std::size_t place;
     std::exception_ptr error;
     Failure* next;
   };
 
+  template <class Arg, class Make>
+  Batch(std::size_t count, const Arg* next, ArgumentRun<Arg>& run, Make& make)
+      : slots_{takes_over<Arg> ? static_cast<Slot*>(run.release()) : allocate(count)} {
+    for (; size_ < count; ++size_, ++next) {
+      try {
+        Arg arg = *next;  // out of the way
+        auto call = [&]() -> R { return make(std::move(arg)); };
+        store(slots_[size_], call);
+      } catch (...) {
+        add_failure();
+      }
+    }
+    failure_ = first_;
+  }
   explicit Batch(std::size_t count) : slots_{count == 1 ? &one_ : allocate(count)} {}
+
+  // In a catch block.
+  void add_failure() {
+    *last_ = new Failure{size_, std::current_exception(), nullptr};
+    last_ = &(*last_)->next;
+  }
 
   static Slot* allocate(std::size_t count) {
     const std::size_t size = count * sizeof(Slot);

@@ -43,7 +43,9 @@ struct MapOptions {
   /// The time for all results, from the call of map.
   Timeout timeout = {};
   /// How many elements are handed to a worker at a time, at least 1. It makes their calls one after
-  /// the other, so many short calls cost little; they are cancelled together.
+  /// the other, so many short calls cost little; they are cancelled together. That holds for pools
+  /// of threads too, where Python ignores it: calls that wait for one another lock up if they are
+  /// in one chunk. With the 1 that it is unless asked for, each call is a task of its own.
   Count chunksize = 1;
   /// How many calls (or chunks) may be submitted ahead of the result that is looked at, at least
   /// 1. Then elements are taken from the ranges as results are asked for, which works for endless
@@ -269,8 +271,11 @@ using MapResultOf = typename MapResult<F, Ranges...>::type;
 ///     submit.many(std::vector<std::tuple<Element<Ranges>...>> calls,
 ///                 std::vector<Future<Item>>& out)
 ///
-/// which submits several as one and appends what becomes of them, chunksize holds; it may have the
-/// same for a single range as many_of_one(std::vector<Element>, out), too. `submit` must stay
+/// which submits several as one and appends what becomes of them, chunksize holds; it may have
+///
+///     submit.many_of_one(const Element* first, std::size_t count, std::vector<Future<Item>>& out)
+///
+/// as well, for a single range that is an array of what is copied as bytes. `submit` must stay
 /// usable (it may throw) as long as the range lives. Throws std::invalid_argument for a buffersize
 /// or chunksize below 1, and what submit throws.
 template <class R, class Item = R, class Submit, class... Ranges>
@@ -364,10 +369,9 @@ class MapInput final : public MapSource<Item> {
       auto& [range, at, end] = std::get<0>(inputs_);
       const auto left = static_cast<std::size_t>(end - at);
       if (left == 0) return false;
-      const auto next = at + static_cast<std::ptrdiff_t>(left < chunksize_ ? left : chunksize_);
-      std::vector<std::tuple_element_t<0, Call>> run(at, next);
-      at = next;
-      submit_.many_of_one(std::move(run), futures);
+      const std::size_t count = left < chunksize_ ? left : chunksize_;
+      submit_.many_of_one(std::addressof(*at), count, futures);
+      at += static_cast<std::ptrdiff_t>(count);
       return true;
     } else if constexpr (takes_chunks) {
       std::vector<Call> calls;
@@ -404,11 +408,17 @@ class MapInput final : public MapSource<Item> {
   template <class Range>
   static constexpr bool copies_from() {
     using Iterator = decltype(std::begin(std::declval<Range>()));
-    return std::contiguous_iterator<Iterator> &&
-           std::is_same_v<Iterator, decltype(std::end(std::declval<Range>()))> &&
-           requires(Submit submit, std::vector<Element<Range>> run, std::vector<Future<Item>> out) {
-      submit.many_of_one(std::move(run), out);
-    };
+    using Arg = Element<Range>;
+    if constexpr (std::contiguous_iterator<Iterator> && std::is_trivially_copyable_v<Arg> &&
+                  alignof(Arg) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__)
+      return std::is_same_v<Iterator, decltype(std::end(std::declval<Range>()))> &&
+             std::is_same_v<std::remove_cvref_t<decltype(*std::begin(std::declval<Range>()))>,
+                            Arg> &&
+             requires(Submit submit, const Arg* first, std::vector<Future<Item>> out) {
+        submit.many_of_one(first, std::size_t{1}, out);
+      };
+    else
+      return false;
   }
 
   // A range on the way through it; it is owned unless it is a reference.

@@ -199,31 +199,30 @@ struct ThreadPoolExecutor::MapCalls {
   template <class... Args>
   requires(sizeof...(Args) > 0) void many(std::vector<std::tuple<Args...>> calls,
                                           std::vector<Future<Batch<R>>>& futures) const {
-    submit_all(std::move(calls), futures, [](F&& call, std::tuple<Args...>& args) -> R {
-      return static_cast<R>(std::apply(std::move(call), std::move(args)));
-    });
-  }
-  template <class Arg>
-  void many_of_one(std::vector<Arg> args, std::vector<Future<Batch<R>>>& futures) const {
-    submit_all(std::move(args), futures, [](F&& call, Arg& arg) -> R {
-      return static_cast<R>(futures::invoke_callable(std::move(call), std::move(arg)));
-    });
-  }
-
- private:
-  template <class Call, class Make>
-  void submit_all(std::vector<Call> calls, std::vector<Future<Batch<R>>>& futures,
-                  Make make) const {
     futures.push_back(submit_to(
         *pool,
-        [make](const F& call, std::vector<Call>&& all) {
+        [](const F& call, std::vector<std::tuple<Args...>>&& all) {
           auto next = all.begin();
-          return Batch<R>{all.size(), [&](auto store) {
-                            Call& args = *next++;
-                            store([&]() -> R { return make(F(call), args); });
-                          }};
+          return Batch<R>{
+              all.size(), [&](auto store) {
+                std::tuple<Args...>& args = *next++;
+                store([&]() -> R { return static_cast<R>(std::apply(F(call), std::move(args))); });
+              }};
         },
         f, std::move(calls)));
+  }
+  template <class Arg>
+  void many_of_one(const Arg* first, std::size_t count,
+                   std::vector<Future<Batch<R>>>& futures) const {
+    futures.push_back(submit_to(
+        *pool,
+        [](const F& call, ArgumentRun<Arg>&& all) {
+          return Batch<R>{
+              std::move(all), [&](Arg&& arg) -> R {
+                return static_cast<R>(futures::invoke_callable(F(call), std::move(arg)));
+              }};
+        },
+        f, ArgumentRun<Arg>{first, count}));
   }
 };
 
