@@ -2,7 +2,8 @@
 //
 // Producers and consumers are killed at random moments, again and again. However they die: an item
 // whose put has returned arrives at most once, whole and in its producer's order; all arrive but at
-// most one for each killed consumer; nobody else is stuck; and the memory is given back.
+// most one (of get_many: a batch) for each killed consumer; a queue with a bound keeps it; nobody
+// else is stuck; and the memory is given back.
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -55,12 +56,29 @@ struct Record {
 
 struct Storm {
   mp::QueueOptions options;
-  std::chrono::milliseconds length;
+  int kills;                       // at most so many,
+  std::chrono::milliseconds most;  // for at most so long
   unsigned seed;
+  std::size_t batch = 1;  // how many a consumer takes at once
 };
 
+// Calls `f(item)` for each until the queue is shut down.
+template <class Queue, class F>
+void take_all(const Queue& q, std::size_t batch, F f) {
+  if (batch == 1) {
+    for (const Item& item : q) f(item);
+    return;
+  }
+  try {
+    for (;;)
+      for (const Item& item : q.get_many(batch)) f(item);
+  } catch (const brood::queue::ShutDown&) {
+  }
+}
+
+// How many it has killed.
 template <template <class> class Queue>
-void rage(const Storm& storm) {
+int rage(const Storm& storm) {
   const support::LeakCheck nothing_left;
   const auto record_memory = std::make_unique<Shared<Record>>();
   Record& record = **record_memory;
@@ -89,10 +107,10 @@ void rage(const Storm& storm) {
     return process;
   };
   const auto consumer = [&] {
-    mp::Process process([&record, q] {
+    mp::Process process([&record, q, batch = storm.batch] {
       ::alarm(60);
       std::vector<int> last(most_producers, -1);
-      for (const Item& item : q) {
+      take_all(q, batch, [&](const Item& item) {
         const auto place = static_cast<std::size_t>(item.producer * most_each + item.number);
         int& before = last[static_cast<std::size_t>(item.producer)];
         if (item.number <= before || item.text != text_of(item.producer, item.number))
@@ -100,7 +118,7 @@ void rage(const Storm& storm) {
         before = item.number;
         ++record.got[place];
         if constexpr (requires { q.task_done(); }) q.task_done();
-      }
+      });
     });
     process.start();
     return process;
@@ -111,11 +129,16 @@ void rage(const Storm& storm) {
     putting.push_back(producer());
     getting.push_back(consumer());
   }
-  const auto end = std::chrono::steady_clock::now() + storm.length;
-  while (std::chrono::steady_clock::now() < end && producers < most_producers - 3) {
+  const auto end = std::chrono::steady_clock::now() + storm.most;
+  int kills = 0;
+  std::size_t most_there = 0;
+  while (kills < storm.kills && std::chrono::steady_clock::now() < end &&
+         producers < most_producers - 3) {
     const timespec pause{0, static_cast<long>(random() % 3'000'000)};
     ::nanosleep(&pause, nullptr);
     const std::size_t which = random() % 3;
+    ++kills;
+    if (storm.options.maxsize != 0) most_there = std::max(most_there, q.qsize());
     if (random() % 2 == 0) {
       putting[which].kill();
       putting[which].join();
@@ -132,8 +155,8 @@ void rage(const Storm& storm) {
   for (const auto& process : putting) CHECK(process.join(40s));
   bool all_settled = true;
   if constexpr (joinable) {
-    // The dead owe at most an item each: settled here, and then the queue is done.
-    for (int i = 0; i <= killed_consumers; ++i) {
+    // The dead owe at most an item each, or a batch: settled here, and then the queue is done.
+    for (std::size_t i = 0; i <= static_cast<std::size_t>(killed_consumers) * storm.batch; ++i) {
       try {
         all_settled = q.join(40s);
         break;
@@ -166,9 +189,11 @@ void rage(const Storm& storm) {
   CHECK(killed_consumers > 0);
   CHECK(record.wrong == 0);
   CHECK(twice == 0);
-  CHECK(lost <= killed_consumers);
+  CHECK(static_cast<std::size_t>(lost) <= static_cast<std::size_t>(killed_consumers) * storm.batch);
+  CHECK(static_cast<std::int64_t>(most_there) <= storm.options.maxsize);
   using Memory = brood::sync::RingMemory;
   CHECK(memory() <= baseline + (Memory::warm_units + 1) * Memory::unit_size);
+  return kills;
 }
 
 unsigned seed() {
@@ -182,21 +207,34 @@ TEST_CASE("a queue outlives the kills of its users") {
   const auto options = GENERATE(mp::QueueOptions{.transport = Transport::pipe},
                                 mp::QueueOptions{.transport = Transport::shared_memory},
                                 mp::QueueOptions{.maxsize = 20});
-  rage<mp::Queue>({options, 800ms, seed()});
+  rage<mp::Queue>({options, 500, 800ms, seed()});
 }
 
 TEST_CASE("a joinable queue outlives the kills of its users") {
   const auto options =
       GENERATE(mp::QueueOptions{.transport = Transport::pipe}, mp::QueueOptions{.maxsize = 20});
-  rage<mp::JoinableQueue>({options, 800ms, seed()});
+  rage<mp::JoinableQueue>({options, 500, 800ms, seed()});
 }
 
-TEST_CASE("queues outlive the kills of their users for long", "[soak]") {
-  const auto options = GENERATE(mp::QueueOptions{.transport = Transport::pipe},
-                                mp::QueueOptions{.transport = Transport::shared_memory},
-                                mp::QueueOptions{.maxsize = 20}, mp::QueueOptions{.maxsize = 1});
-  for (unsigned round = 0; round < 6; ++round) {
-    rage<mp::Queue>({options, 2s, seed() + round});
-    rage<mp::JoinableQueue>({options, 2s, seed() + 100 + round});
+TEST_CASE("a queue outlives the kills of those that take many items at once") {
+  const auto options =
+      GENERATE(mp::QueueOptions{.transport = Transport::pipe}, mp::QueueOptions{.maxsize = 20});
+  rage<mp::JoinableQueue>({options, 500, 800ms, seed(), 16});
+}
+
+TEST_CASE("queues outlive ten thousand kills of their users", "[soak]") {
+  const mp::QueueOptions kinds[] = {{.transport = Transport::pipe},
+                                    {.transport = Transport::shared_memory},
+                                    {.maxsize = 20},
+                                    {.maxsize = 1}};
+  int kills = 0;
+  for (unsigned round = 0; kills < 10'000; ++round) {
+    for (const auto& options : kinds) {
+      kills += rage<mp::Queue>({options, 400, 5min, seed() + round});
+      kills += rage<mp::JoinableQueue>({options, 400, 5min, seed() + 100 + round});
+      kills += rage<mp::Queue>({options, 200, 5min, seed() + 200 + round, 16});
+      kills += rage<mp::JoinableQueue>({options, 200, 5min, seed() + 300 + round, 16});
+    }
   }
+  CHECK(kills >= 10'000);
 }
