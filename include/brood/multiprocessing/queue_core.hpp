@@ -13,7 +13,8 @@
 // Who must wait takes a seat, a robust mutex: one waiter polls, the others queue up behind it in
 // the kernel. If it is killed, the next one gets the seat and looks for itself, so no wake-up is
 // lost. (Those behind it look every now and then, as it may have been stopped, and a get() that
-// finds an item needs no seat.)
+// finds an item needs no seat.) Who has the seat of a queue with a pipe looks out for a moment
+// before it sleeps, see sync/patience.hpp.
 #pragma once
 
 #include <sys/epoll.h>
@@ -22,9 +23,11 @@
 #include <optional>
 #include <string>
 
+#include "../os.hpp"
 #include "../posix/pipe.hpp"
 #include "../posix/ref.hpp"
 #include "../sync/ledger.hpp"
+#include "../sync/patience.hpp"
 #include "../sync/ring.hpp"
 #include "errors.hpp"
 #include "reduction.hpp"
@@ -446,6 +449,15 @@ class QueueCore final : public posix::RefCounted {
     return true;
   }
 
+  // With the seat taken: whether something came within a moment. Not at a ring alone, whose users
+  // would get into each other's way with every message of a stream.
+  bool look_out() noexcept {
+    return pipe_.read && patience_.look([this] {
+      int bytes = 0;
+      return !ring_.empty() || ::ioctl(pipe_.read.get(), FIONREAD, &bytes) != 0 || bytes != 0;
+    });
+  }
+
   template <class Attempt>
   void wait_for_item(Attempt attempt, const posix::Deadline& deadline) {
     if (deadline.expired()) {
@@ -458,7 +470,8 @@ class QueueCore final : public posix::RefCounted {
       const Seat seat{shared_.getters_seat, deadline};
       for (bool woken = false;; woken = true) {
         if (is_shut_down()) return get_last(attempt);
-        if (attempt(woken)) return;
+        // It has just been tried in vain.
+        if ((woken || !seat || look_out()) && attempt(woken)) return;
         if (!seat) break;
         pollfd entries[] = {{ring_.items_fd(), POLLIN, 0},
                             {closed_.get(), POLLIN, 0},
@@ -536,6 +549,7 @@ class QueueCore final : public posix::RefCounted {
   posix::PipeEnds pipe_;
   posix::EventFd closed_;
   posix::unique_fd readiness_;
+  sync::Patience patience_{os::process_cpu_count() > 1};  // of whoever sits
 };
 
 }  // namespace brood::multiprocessing
