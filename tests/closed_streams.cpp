@@ -8,6 +8,7 @@
 
 #include "support/board.hpp"
 #include "support/catch.hpp"
+#include "support/start_methods.hpp"
 
 using namespace brood;
 namespace mp = brood::multiprocessing;
@@ -33,6 +34,28 @@ int say(int number) {
   std::fprintf(stderr, "%d\n", number);
   return number;
 }
+
+void put(const mp::Queue<int>& queue, int number) { queue.put(say(number)); }
+
+// A forked child, whose input is opened anew, asks for a process, which is none of its forks.
+int ask_in_a_child() {
+  // Where the tests' own memory lies, which a spawned process looks for.
+  if (mp::get_start_method() != mp::StartMethod::spawn) ::close(0);
+  mp::freeze_support();
+  const mp::Queue<int> queue;
+  const auto method = mp::get_start_method();
+  const mp::Process child({.start_method = mp::StartMethod::fork}, [queue, method] {
+    say(1);
+    const mp::Process process({.start_method = method}, put, queue, 2);
+    process.start();
+    process.join();
+  });
+  child.start();
+  child.join();
+  return child.exitcode() == 0 && queue.get(support::patience) == 2 ? 0 : 1;
+}
+const support::OwnProgram asks_in_a_child{"asks_in_a_child", ask_in_a_child,
+                                          support::OwnProgram::Call::nothing};
 
 }  // namespace
 
@@ -81,5 +104,15 @@ TEST_CASE("a program without standard streams runs others with them") {
           const auto both =
               subprocess::run({"sh", "-c", "echo out; echo err >&2"}, {.capture_output = true});
           return cat.out == "a" && both.out == "out\n" && both.err == "err\n" ? 0 : 1;
+        }) == 0);
+}
+
+TEST_CASE("processes without standard streams start others in each way") {
+  const char* const method = support::name_of(support::each_start_method());
+  CHECK(without_streams([method] {
+          ::setenv("BROOD_TEST_START_METHOD", method, 1);
+          ::setenv("BROOD_TEST_PROGRAM", "asks_in_a_child", 1);
+          ::execl("/proc/self/exe", "closed_streams", nullptr);
+          return 1;
         }) == 0);
 }

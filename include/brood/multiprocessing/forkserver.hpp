@@ -12,6 +12,7 @@
 #include <string>
 
 #include "../posix/immortal.hpp"
+#include "../posix/packet_socket.hpp"
 #include "../posix/process_identity.hpp"
 #include "../posix/process_server.hpp"
 #include "../posix/signals.hpp"
@@ -84,17 +85,17 @@ class ForkServer {
 
 inline void ForkServer::start(posix::RunOrdered run) {
   posix::unique_fd mine, servers;
-  int ends[2];
-  posix::check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
-  mine.reset(ends[0]);
-  servers.reset(ends[1]);
+  posix::make_packet_sockets(mine, servers);
   remember_orders(std::move(mine));
   try {
     process_ = posix::fork_process_server(std::move(servers), run, []() noexcept {
       // For those that it will fork.
       ForkServer& server = here();
       server.identity_ = posix::ProcessIdentity::of(::getpid());
-      server.server_.reset(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+      try {
+        server.server_ = posix::open_pidfd(::getpid());
+      } catch (const os::OSError&) {  // there is none to spare: its death is seen less soon
+      }
     });
     identity_ = posix::ProcessIdentity::of(process_->pid());
     if (process_->pidfd() >= 0) server_ = posix::duplicate(process_->pidfd());

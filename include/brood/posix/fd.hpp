@@ -50,8 +50,9 @@ inline unique_fd open_file(const char* path, int flags, mode_t mode = 0666) {
   return fd;
 }
 
-/// A second descriptor for the same open file, numbered `at_least` or above.
-inline unique_fd duplicate(int fd, int at_least = 0) {
+/// A second descriptor for the same open file, numbered `at_least` or above: beyond the standard
+/// streams.
+inline unique_fd duplicate(int fd, int at_least = STDERR_FILENO + 1) {
   return unique_fd{check(::fcntl(fd, F_DUPFD_CLOEXEC, at_least), "duplicate a descriptor")};
 }
 
@@ -59,7 +60,7 @@ inline unique_fd duplicate(int fd, int at_least = 0) {
 /// the program was started without them, or has closed them: a child opens its input anew, and
 /// whoever prints would print into it.
 inline void keep_off_standard_streams(unique_fd& fd) {
-  if (fd && fd.get() <= STDERR_FILENO) fd = duplicate(fd.get(), STDERR_FILENO + 1);
+  if (fd && fd.get() <= STDERR_FILENO) fd = duplicate(fd.get());
 }
 
 /// Owns what a call has just made, numbered so; os::OSError if that is negative.

@@ -28,6 +28,7 @@
 #include "child_ends.hpp"
 #include "fork.hpp"
 #include "list.hpp"
+#include "packet_socket.hpp"
 #include "pipe.hpp"
 #include "signals.hpp"
 
@@ -226,10 +227,7 @@ Ref<SharedChild> fork_process_server(unique_fd orders, RunOrdered run, Prepare p
 /// Throws os::OSError when it can make no process, or nobody has descriptors for it.
 inline OrderedProcess order_process(int orders, int server, int channel) {
   unique_fd mine, servers;
-  int ends[2];
-  check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
-  mine.reset(ends[0]);
-  servers.reset(ends[1]);
+  make_packet_sockets(mine, servers);
   const ProcessOrder order;
   while (send_with_descriptors(orders, &order, sizeof order, {servers.get(), channel}) < 0) {
     if (errno == EPIPE || errno == ECONNREFUSED) return {};

@@ -162,7 +162,7 @@ inline PreparedSpawn::PreparedSpawn(const SpawnRequest& request) {
     // A source among the targets would be overwritten by an earlier redirection, or is needed by a
     // later one: it moves out of the way.
     if (source >= 0 && source < 3 && source != target) {
-      lifted_[target] = duplicate(source, 3);
+      lifted_[target] = duplicate(source);
       source = lifted_[target].get();
     }
     plan.stdio[target] = source;
