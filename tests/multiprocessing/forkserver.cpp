@@ -214,7 +214,7 @@ const OwnProgram kills_server("kills_server", [] {
   } catch (const brood::os::ChildProcessError& error) {
     // Before Linux 6.15 nobody can know.
     const bool tells =
-        std::string{error.what()}.find("was killed by signal 9") != std::string::npos;
+        std::string{error.what()}.find("was killed by SIGKILL (signal 9)") != std::string::npos;
     std::printf(tells ? "6;" : "what?;");
   }
   // The other methods have nothing to do with it.
@@ -330,7 +330,8 @@ const OwnProgram runs_out("runs_out", [] {
 TEST_CASE("the death of the fork server is told to those who ask and spares its children") {
   const auto ended = kills_server.run();
   CHECK(ended.said ==
-        "start a process by the fork server: the fork server was killed by signal 9;alive;6;7;8");
+        "start a process by the fork server: the fork server was killed by SIGKILL (signal "
+        "9);alive;6;7;8");
   CHECK(ended.code == 3);
 }
 
