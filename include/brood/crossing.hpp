@@ -152,7 +152,10 @@ void write_function(Out& out, const void* function) {
     out.write(std::uint64_t{address - program.begin} << 1);
   } else {
     out.write(std::uint64_t{1});
-    out.write(posix::place_of(function));
+    // (Its members, not the struct: the compiler looks into structs by much work.)
+    const posix::CodePlace place = posix::place_of(function);
+    out.write(place.module);
+    out.write(place.offset);
   }
 }
 
@@ -170,7 +173,10 @@ inline const void* read_function(serialization::Reader& in) {
   const auto word = in.read<std::uint64_t>();
   const void* function = nullptr;
   if (word == 1) {
-    function = posix::address_of(in.read<posix::CodePlace>(), 1, 1, posix::SegmentUse::code);
+    posix::CodePlace place;
+    place.module = in.read<std::uint64_t>();
+    place.offset = in.read<std::uint64_t>();
+    function = posix::address_of(place, 1, 1, posix::SegmentUse::code);
   } else {
     const posix::Extent& program = posix::LoadedModules::here().program_code();
     if (word % 2 == 0 && word / 2 < program.size)

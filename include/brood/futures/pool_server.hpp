@@ -5,6 +5,8 @@
 
 #include <sys/stat.h>
 
+#include <cstring>
+
 #include "../multiprocessing/launch.hpp"
 #include "../multiprocessing/reduction.hpp"
 #include "../posix/fork_server.hpp"
@@ -25,7 +27,8 @@ class PoolServer {
   }
 
  private:
-  // What comes first in the message. The texts follow, then the initializer.
+  // What comes first in the message, as its bytes, which the archives' templates would make dear to
+  // compile. The texts follow, then the initializer.
   struct Record {
     posix::CodePlace initializer;  // nowhere: there is none
     TaskTable::Extent extent;
@@ -33,9 +36,12 @@ class PoolServer {
     std::uint32_t done_event;
     std::uint32_t orders;
     std::uint32_t max_tasks;
+    std::uint32_t name_size;
+    std::uint32_t program_name_size;
     std::uint64_t memory;
     std::uint64_t program;
   };
+  static_assert(std::is_trivially_copyable_v<Record>);
 
   static posix::ForkServer launch(multiprocessing::StartMethod method, const TaskTable& table,
                                   const WorkerSettings& settings);
@@ -67,6 +73,8 @@ inline posix::ForkServer PoolServer::launch(multiprocessing::StartMethod method,
                 reduction.add(table.done_event().get()),
                 reduction.add(its.get()),
                 settings.max_tasks,
+                static_cast<std::uint32_t>(settings.name.size()),
+                static_cast<std::uint32_t>(settings.program_name.size()),
                 settings.memory,
                 settings.program.word()};
   std::string last;
@@ -74,15 +82,9 @@ inline posix::ForkServer PoolServer::launch(multiprocessing::StartMethod method,
     record.initializer = initializer.entry()->place();
     last = initializer.dump(reduction);
   }
-  serialization::Sizer sizer;
-  sizer.write(record);
-  sizer.write(settings.name);
-  sizer.write(settings.program_name);
-  std::string bytes(sizer.size(), '\0');
-  serialization::Writer out{bytes.data(), bytes.size()};
-  out.write(record);
-  out.write(settings.name);
-  out.write(settings.program_name);
+  std::string bytes(reinterpret_cast<const char*>(&record), sizeof record);
+  bytes += settings.name;
+  bytes += settings.program_name;
   bytes += last;
   auto process = multiprocessing::launch(
       method, entry_, bytes, reduction,
@@ -93,13 +95,14 @@ inline posix::ForkServer PoolServer::launch(multiprocessing::StartMethod method,
 // In the server.
 inline void PoolServer::run(serialization::Reader& in) {
   auto& reduction = multiprocessing::Reduction::of(in);
-  const auto record = in.read<Record>();
+  Record record;
+  std::memcpy(&record, in.read_bytes(sizeof record).data(), sizeof record);
   WorkerSettings settings;
   settings.max_tasks = record.max_tasks;
   settings.memory = static_cast<std::size_t>(record.memory);
   settings.program = posix::ProcessIdentity{record.program};
-  settings.name = in.read<std::string>();
-  settings.program_name = in.read<std::string>();
+  settings.name = in.read_bytes(record.name_size);
+  settings.program_name = in.read_bytes(record.program_name_size);
   TaskTable table{record.extent, reduction.take(record.file, S_IFREG),
                   posix::EventFd{reduction.take(record.done_event, 0)}};
   posix::unique_fd orders = reduction.take(record.orders, S_IFSOCK);
