@@ -28,6 +28,7 @@ template <class Program>
 support::Ended interrupted(std::uint32_t ready, Program program) {
   board::reset();
   auto [read, write] = posix::make_pipe();
+  posix::flush_output();  // what was printed here is not the program's
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::setpgid(0, 0);

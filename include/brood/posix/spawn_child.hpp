@@ -215,9 +215,10 @@ BROOD_IN_CHILD rlim64_t descriptor_limit() {
   return limit.rlim_cur;
 }
 
-// `limit` is what was in force when they were made.
+// `limit` is what was in force when they were made; 0: it still is.
 BROOD_IN_CHILD void close_the_rest(const SpawnPlan& plan, rlim64_t limit) {
   if (close_by_range(plan) || close_by_proc(plan)) return;
+  if (limit == 0) limit = descriptor_limit();
   for (int fd = 3; static_cast<rlim64_t>(fd) < limit && fd < (1 << 20); ++fd)
     if (!is_kept(plan, fd)) ::syscall(SYS_close, fd);
 }
@@ -288,12 +289,15 @@ BROOD_IN_CHILD void follow_parent_into_death(const SpawnPlan& plan) {
   if (plan.new_session && ::syscall(SYS_setsid) < 0) fail(plan, SpawnStage::new_session);
   if (plan.set_process_group && ::syscall(SYS_setpgid, 0, plan.process_group) != 0)
     fail(plan, SpawnStage::process_group);
-  const rlim64_t descriptors = descriptor_limit();
+  rlim64_t descriptors = 0;
+  if (plan.preexec != nullptr) descriptors = descriptor_limit();  // which that may change
   for (std::size_t i = 0; i < plan.limit_count; ++i) {
     const ResourceLimit& limit = plan.limits[i];
     const std::uint64_t values[2] = {limit.soft, limit.hard};
-    if (::syscall(SYS_prlimit64, 0, limit.resource, values, nullptr) != 0)
+    rlimit64 before{};
+    if (::syscall(SYS_prlimit64, 0, limit.resource, values, &before) != 0)
       fail(plan, SpawnStage::limits, i);
+    if (limit.resource == RLIMIT_NOFILE && descriptors == 0) descriptors = before.rlim_cur;
   }
   change_identity(plan);
   if (plan.parent_death_signal != 0) follow_parent_into_death(plan);  // setuid would clear it
