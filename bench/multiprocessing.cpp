@@ -298,10 +298,9 @@ import multiprocessing as mp, sys, time
 def consume(queue, count, done):
     for _ in range(count): queue.get()
     done.put(time.monotonic())
-def nothing(): pass
 if __name__ == '__main__':
-    mp.set_start_method('fork')
     what, count = sys.argv[1], int(sys.argv[2])
+    mp.set_start_method('fork' if what == 'queue' else what)
     if what == 'queue':
         queue, done = mp.Queue(), mp.Queue()
         process = mp.Process(target=consume, args=(queue, count, done))
@@ -313,7 +312,7 @@ if __name__ == '__main__':
     else:
         start = time.monotonic()
         for i in range(count):
-            process = mp.Process(target=nothing)
+            process = mp.Process(target=time.monotonic)
             process.start()
             process.join()
         print((time.monotonic() - start) / count)
@@ -438,7 +437,44 @@ void backlogs(bench::Program& program) {
       .run();
 }
 
+void start_and_join(mp::StartMethod method) {
+  const mp::Process process({.start_method = method}, [] {});
+  process.start();
+  process.join();
+}
+
+// Memory that a fork has to copy the page tables of. It is only read, so it takes little itself.
+class LargeHeap {
+ public:
+  LargeHeap()
+      : data_{static_cast<char*>(::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))} {
+    require(data_ != MAP_FAILED, "mmap");
+    ::madvise(data_, size, MADV_NOHUGEPAGE);
+    data_[0] = 1;
+    for (std::size_t at = 0; at < size; at += 4096) sum_ = sum_ + data_[at];
+  }
+  ~LargeHeap() { ::munmap(data_, size); }
+  LargeHeap(const LargeHeap&) = delete;
+  LargeHeap& operator=(const LargeHeap&) = delete;
+
+ private:
+  static constexpr std::size_t size = std::size_t{8} << 30;
+  char* data_;
+  volatile int sum_ = 0;
+};
+
+// With 8 GiB in the parent.
+double start_and_join_beside_heap(mp::StartMethod method, int count) {
+  const LargeHeap heap;
+  return bench::seconds_of([&] {
+           for (int i = 0; i < count; ++i) start_and_join(method);
+         }) /
+         count;
+}
+
 void processes(bench::Program& program) {
+  using mp::StartMethod;
   auto comparison = program.compare("start and join a process", bench::microseconds, 15);
   comparison
       .add("fork, _exit, waitpid", 50,
@@ -446,22 +482,42 @@ void processes(bench::Program& program) {
              in_child([] {});
              reap(1);
            })
-      .add("Process", 50,
-           [] {
-             const mp::Process process([] {});
-             process.start();
-             process.join();
-           })
-      .at_most("Process", 1.3, "fork, _exit, waitpid");
+      .add("Process", 50, [] { start_and_join(StartMethod::fork); })
+      .add("Process by forkserver", 50, [] { start_and_join(StartMethod::forkserver); })
+      .add("Process by spawn", 10, [] { start_and_join(StartMethod::spawn); })
+      .at_most("Process", 1.3, "fork, _exit, waitpid")
+      .at_most("Process by forkserver", 1.5, "fork, _exit, waitpid");
   if (has_python())
-    comparison.add_value("CPython's Process", [] { return python("process", 50); })
-        .at_most("Process", 1 / 9.0, "CPython's Process");
+    comparison.add_value("CPython's Process", [] { return python("fork", 50); })
+        .add_value("CPython's by forkserver", [] { return python("forkserver", 20); })
+        .add_value("CPython's by spawn", [] { return python("spawn", 3); })
+        .at_most("Process", 1 / 9.0, "CPython's Process")
+        .at_most("Process by forkserver", 1 / 50.0, "CPython's by forkserver")
+        .at_most("Process by spawn", 1 / 20.0, "CPython's by spawn");
   comparison.run();
+
+  program.compare("start and join a process of a parent with 8 GiB", bench::microseconds, 3)
+      .add_value("Process by forkserver",
+                 [] { return start_and_join_beside_heap(StartMethod::forkserver, 50); })
+      .add_value("Process by forkserver, small parent",
+                 [] {
+                   return bench::seconds_of([] {
+                            for (int i = 0; i < 50; ++i) start_and_join(StartMethod::forkserver);
+                          }) /
+                          50;
+                 })
+      .add_value("Process by spawn",
+                 [] { return start_and_join_beside_heap(StartMethod::spawn, 10); })
+      .add_value("Process", [] { return start_and_join_beside_heap(StartMethod::fork, 3); })
+      .at_most("Process by forkserver", 1.5, "Process by forkserver, small parent")
+      .beside("Process by spawn", "Process")
+      .run();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  mp::freeze_support();
   bench::Program program(argc, argv);
   small_messages(program);
   large_messages(program);
