@@ -134,7 +134,7 @@ TEST_CASE("a process that nobody tells what to do ends") {
   const support::LeakCheck nothing_left;
   posix::unique_fd mine, its;
   posix::make_stream_sockets(mine, its);
-  const auto child = mp::ForkServer::here().fork_process(its.get());
+  const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
   its.reset();
   CHECK_FALSE(child->wait(posix::Deadline{10ms}));
   mine.reset();
@@ -144,7 +144,7 @@ TEST_CASE("a process that nobody tells what to do ends") {
 TEST_CASE("a process killed before it was told anything has been started and was killed") {
   posix::unique_fd mine, its;
   posix::make_stream_sockets(mine, its);
-  const auto child = mp::ForkServer::here().fork_process(its.get());
+  const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
   its.reset();
   child->send_signal(SIGKILL);
   CHECK(child->wait(posix::Deadline{patience}) == -SIGKILL);
@@ -172,7 +172,7 @@ TEST_CASE("a start waits for a fork server that is stopped") {
 TEST_CASE("what a child of the fork server has used is known") {
   posix::unique_fd mine, its;
   posix::make_stream_sockets(mine, its);
-  const auto child = mp::ForkServer::here().fork_process(its.get());
+  const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
   mine.reset();
   its.reset();
   REQUIRE(child->wait(posix::Deadline{patience}));
@@ -274,7 +274,7 @@ const OwnProgram sends_nonsense("sends_nonsense", [] {
   const auto code_after = [](std::string_view bytes) {
     posix::unique_fd mine, its;
     posix::make_stream_sockets(mine, its);
-    const auto child = mp::ForkServer::here().fork_process(its.get());
+    const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
     its.reset();
     posix::send_parcel(mine.get(), bytes, {});
     return child->wait(posix::Deadline{patience});

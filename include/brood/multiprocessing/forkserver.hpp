@@ -33,15 +33,19 @@ class ForkServer {
   void note_support() noexcept { is_supported_ = true; }
 
   /// In the program: forks it. `run` is what each process that it forks begins with, given its
-  /// channel. Throws os::OSError.
-  void start(posix::RunOrdered run);
+  /// channel. The server first calls `rehearse`, which must not throw: a function's first call in a
+  /// process is the dynamic linker's search for it, which none of the children has to make then.
+  /// Throws os::OSError.
+  void start(posix::RunOrdered run, void (*rehearse)() noexcept);
 
   /// In a spawned process: the one of its parent.
   void join(posix::unique_fd orders, posix::ProcessIdentity server);
 
-  /// Has it fork a process that is given `channel`. Throws ProcessError when it is dead, or this
-  /// process has closed its access to it; os::OSError when no process can be had.
-  posix::Ref<posix::SharedChild> fork_process(int channel);
+  /// Has it fork a process that is given `channel`, and calls `meanwhile()` before it waits for the
+  /// answer. Throws ProcessError when it is dead, or this process has closed its access to it;
+  /// os::OSError when no process can be had.
+  template <class Meanwhile>
+  posix::Ref<posix::SharedChild> fork_process(int channel, Meanwhile meanwhile);
 
   /// What a spawned process needs for join().
   int orders() const noexcept { return is_intact() ? orders_.get() : -1; }
@@ -83,12 +87,12 @@ class ForkServer {
 
 // ---------------------------------------------------------------------------------------------
 
-inline void ForkServer::start(posix::RunOrdered run) {
+inline void ForkServer::start(posix::RunOrdered run, void (*rehearse)() noexcept) {
   posix::unique_fd mine, servers;
   posix::make_packet_sockets(mine, servers);
   remember_orders(std::move(mine));
   try {
-    process_ = posix::fork_process_server(std::move(servers), run, []() noexcept {
+    process_ = posix::fork_process_server(std::move(servers), run, [rehearse]() noexcept {
       // For those that it will fork.
       ForkServer& server = here();
       server.identity_ = posix::ProcessIdentity::of(::getpid());
@@ -96,6 +100,7 @@ inline void ForkServer::start(posix::RunOrdered run) {
         server.server_ = posix::open_pidfd(::getpid());
       } catch (const os::OSError&) {  // there is none to spare: its death is seen less soon
       }
+      rehearse();
     });
     identity_ = posix::ProcessIdentity::of(process_->pid());
     if (process_->pidfd() >= 0) server_ = posix::duplicate(process_->pidfd());
@@ -116,11 +121,12 @@ inline void ForkServer::join(posix::unique_fd orders, posix::ProcessIdentity ser
   remember_orders(std::move(orders));
 }
 
-inline posix::Ref<posix::SharedChild> ForkServer::fork_process(int channel) {
+template <class Meanwhile>
+posix::Ref<posix::SharedChild> ForkServer::fork_process(int channel, Meanwhile meanwhile) {
   if (!is_intact())
     throw ProcessError{
         "start a process by the fork server: this process has closed its access to it"};
-  auto ordered = posix::order_process(orders_.get(), server_.get(), channel);
+  auto ordered = posix::order_process(orders_.get(), server_.get(), channel, meanwhile);
   if (ordered.pid == 0) throw ProcessError{"start a process by the fork server: " + fate()};
   return posix::make_ref<posix::SharedChild>(
       ordered.pid, std::move(ordered.pidfd),

@@ -44,8 +44,9 @@ namespace brood::multiprocessing {
 /// To be called as the first thing in main() of a program that starts processes by forkserver or
 /// spawn. In a process that spawn has started it takes over and never returns: the function runs,
 /// and std::exit() ends it. In the program itself it forks the fork server, which sees what static
-/// objects have made and no more; from then on the program has this child, which ends with it.
-/// Called again, or in a child, it does nothing.
+/// objects have made and no more; from then on the process that has called has this child, which
+/// keeps open what is open now, standard output too, and ends with it. (A program that makes itself
+/// a daemon by leaving its first process loses it.) Called again, or in a child, it does nothing.
 ///
 /// What main() does before it runs in each spawned process too. Threads of static objects should
 /// not hold locks at that moment: the fork server is a copy of the thread that calls.
@@ -248,6 +249,33 @@ inline void run(posix::Parcel& parcel, End end) {
   end_process(code, end);
 }
 
+inline void do_nothing(serialization::Reader&) {}
+inline constinit const LaunchEntry rehearsed{&do_nothing, typeid(void)};
+
+/// In the fork server: what each of its children will do.
+inline void rehearse() noexcept {
+  try {
+    Reduction descriptors;
+    Luggage luggage;
+    const std::string message =
+        prepare(StartMethod::forkserver, rehearsed, {}, descriptors, {}, luggage);
+    posix::unique_fd one, other;
+    posix::make_stream_sockets(one, other);
+    posix::send_parcel(one.get(), message, descriptors.descriptors());
+    posix::Parcel parcel;
+    posix::receive_parcel(other.get(), parcel);
+    launching::run(parcel, End::as_forked_child);
+    posix::flush_output();
+  } catch (const std::exception&) {  // then the children are a little slower
+  }
+}
+
+/// Whether a parcel finds room in the channel, so that it can be sent before anybody reads it.
+inline bool fits_channel(std::string_view message, const Reduction& descriptors) {
+  return message.size() <= 2 * most_in_channel &&
+         descriptors.descriptors().size() <= posix::parcel_batch;
+}
+
 }  // namespace launching
 
 inline void freeze_support() {
@@ -256,9 +284,11 @@ inline void freeze_support() {
   ForkServer& server = ForkServer::here();
   if (server.is_supported() || Processes::here().parent()) return;
   server.note_support();  // so that what it forks knows it too
-  server.start([](posix::unique_fd channel) {
-    launching::live(std::move(channel), launching::End::as_forked_child);
-  });
+  server.start(
+      [](posix::unique_fd channel) {
+        launching::live(std::move(channel), launching::End::as_forked_child);
+      },
+      &launching::rehearse);
 }
 
 inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEntry& entry,
@@ -274,10 +304,23 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
   posix::unique_fd mine, its;
   posix::make_stream_sockets(mine, its);
   posix::Ref<posix::SharedChild> child;
+  bool is_sent = false;
+  const auto send = [&] {
+    is_sent = true;
+    try {
+      posix::send_parcel(mine.get(), message, descriptors.descriptors());
+    } catch (const os::BrokenPipeError&) {  // it has ended: its exit code will tell
+    }
+  };
   if (method == StartMethod::forkserver) {
-    child = server.fork_process(its.get());
+    // Sent at once if that can't block: then the new process need not wait for this one.
+    child = server.fork_process(its.get(), [&] {
+      its.reset();
+      if (launching::fits_channel(message, descriptors)) send();
+    });
   } else {
     posix::Spawned spawned = posix::spawn_self(its.get());
+    its.reset();
     try {
       child = posix::make_ref<posix::SharedChild>(spawned.pid, std::move(spawned.pidfd));
     } catch (...) {
@@ -285,10 +328,8 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
       throw;
     }
   }
-  its.reset();
   try {
-    posix::send_parcel(mine.get(), message, descriptors.descriptors());
-  } catch (const os::BrokenPipeError&) {  // it has ended: its exit code will tell
+    if (!is_sent) send();
   } catch (...) {
     child->send_signal(SIGKILL);
     child->wait(posix::Deadline{forever});

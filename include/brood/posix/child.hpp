@@ -173,12 +173,15 @@ class Child {
           server_is_dead_ = true;
           break;
         case EndRelay::News::none:
-          if (pidfd_ && !has_ended()) return std::nullopt;
-          if (!pidfd_ && !relay_.server_has_ended()) return std::nullopt;
-          // The server is about to tell of the end, if it lives: it has seen it before us. (One
-          // that is stopped does not, so there is a limit.)
+          if (relay_.server_has_ended()) {
+            // Unless it has reported just before.
+            server_is_dead_ = !wait_readable(relay_.fileno(), EndRelay::at_once());
+            break;
+          }
+          if (!pidfd_ || !has_ended()) return std::nullopt;
+          // The server, which has seen the end before us, is about to tell of it. (One that is
+          // stopped does not, so there is a limit.)
           if (!relay_.wait(Deadline{std::chrono::nanoseconds{30'000'000'000}})) return std::nullopt;
-          if (!wait_readable(relay_.fileno(), EndRelay::at_once())) server_is_dead_ = true;
       }
     }
     if (!has_ended()) return std::nullopt;
@@ -194,13 +197,11 @@ class Child {
   std::optional<int> wait_for_relay(const Deadline& deadline) {
     for (;;) {
       if (const auto code = poll()) return code;
-      // Either of them alone could be silent: copies of the server's end of the relay, which
-      // another thread may have forked, or no pidfds here.
-      pollfd entries[] = {{pidfd_.get(), POLLIN, 0},
-                          {relay_is_silent() ? -1 : relay_.fileno(), POLLIN, 0}};
-      if (entries[0].fd < 0 && entries[1].fd < 0) {
-        if (!nap_until(deadline)) return poll();
-      } else if (poll_until(entries, 2, deadline) == 0) {
+      if (!relay_is_silent()) {
+        if (!relay_.wait(deadline)) return poll();
+      } else if (pidfd_) {
+        if (!wait_readable(pidfd_.get(), deadline)) return poll();
+      } else if (!nap_until(deadline)) {
         return poll();
       }
     }

@@ -223,9 +223,11 @@ Ref<SharedChild> fork_process_server(unique_fd orders, RunOrdered run, Prepare p
 }
 
 /// Asks the server at the other end of `orders` for a process that has `channel`. `server` is
-/// readable when it has ended; -1 where there are no pidfds. Waits until the server has answered.
-/// Throws os::OSError when it can make no process, or nobody has descriptors for it.
-inline OrderedProcess order_process(int orders, int server, int channel) {
+/// readable when it has ended; -1 where there are no pidfds. Waits until the server has answered,
+/// and calls `meanwhile()` when it has been asked. Throws os::OSError when it can make no process,
+/// or nobody has descriptors for it.
+template <class Meanwhile>
+OrderedProcess order_process(int orders, int server, int channel, Meanwhile meanwhile) {
   unique_fd mine, servers;
   make_packet_sockets(mine, servers);
   const ProcessOrder order;
@@ -238,6 +240,7 @@ inline OrderedProcess order_process(int orders, int server, int channel) {
     if (entries[1].revents != 0) return {};
   }
   servers.reset();
+  meanwhile();
 
   OrderedProcess result;
   EndRelay relay{std::move(mine), server, nullptr};
@@ -259,8 +262,14 @@ inline OrderedProcess order_process(int orders, int server, int channel) {
   }
   if (report.kind == RelayReport::Kind::refused)
     throw_os_error(report.detail, "start a process by the fork server");
-  if (!result.pidfd && server >= 0)
+  if (!result.pidfd && server >= 0) {
+    // There was room before: another thread has taken it. Nobody will know of the process, so it
+    // must not go on. (Until its end has been reported, its number is its own.)
+    RelayReport end;
+    unique_fd none;
+    if (relay.receive(end, none) == EndRelay::News::none) ::kill(report.pid, SIGKILL);
     throw_os_error(EMFILE, "receive the descriptor of a new process");
+  }
   result.pid = report.pid;
   result.relay = relay.release();
   return result;

@@ -14,11 +14,12 @@
 #include <cstdlib>
 #include <string>
 
+#include "process_identity.hpp"
 #include "spawn.hpp"
 
 namespace brood::posix {
 
-/// "BROOD_SPAWNED=socket,its inode,pid of who has executed the program".
+/// "BROOD_SPAWNED=socket,its inode,ProcessIdentity of who has executed the program".
 inline constexpr char spawned_variable[] = "BROOD_SPAWNED";
 
 /// This program's arguments, as they were given to it, each ended by NUL.
@@ -37,11 +38,16 @@ inline std::string own_arguments() {
 /// os::OSError; no child is left then. (The channel is none of the first three, as
 /// make_stream_sockets() gives it.)
 inline Spawned spawn_self(int channel) {
+  unique_fd lifted;  // not one of the first three, which the child has of its own
+  if (channel < 3) {
+    lifted = duplicate(channel, 3);
+    channel = lifted.get();
+  }
   struct stat socket {};
   check(::fstat(channel, &socket), "look at a socket");
   char variable[96];
-  std::snprintf(variable, sizeof variable, "%s=%d,%" PRIu64 ",%d", spawned_variable, channel,
-                static_cast<std::uint64_t>(socket.st_ino), static_cast<int>(::getpid()));
+  std::snprintf(variable, sizeof variable, "%s=%d,%" PRIu64 ",%" PRIu64, spawned_variable, channel,
+                static_cast<std::uint64_t>(socket.st_ino), ProcessIdentity::of(::getpid()).word());
   PointerList environment;
   for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry)
     environment.push_back(*entry);
@@ -61,6 +67,16 @@ inline Spawned spawn_self(int channel) {
   return spawn(request);
 }
 
+/// Whether `parent` lives and has not made this process.
+inline bool is_anothers_child(ProcessIdentity parent) noexcept {
+  if (parent.pid() == ::getppid()) return false;
+  try {
+    return static_cast<bool>(parent.open());
+  } catch (const os::OSError&) {  // no pidfds
+    return ::kill(parent.pid(), 0) == 0;
+  }
+}
+
 /// In a program that was executed by spawn_self(): its channel, from now on close-on-exec; taken
 /// once. Empty in one that was not. The variable is gone from the environment then: what this
 /// process starts is none of that kind. When it names no such channel, says so and ends the
@@ -70,15 +86,14 @@ inline unique_fd take_spawned_channel() {
   const char* const text = std::getenv(spawned_variable);
   if (text == nullptr) return {};
   int fd = -1;
-  int parent = 0;
-  std::uint64_t inode = 0;
-  const bool is_sound = std::sscanf(text, "%d,%" SCNu64 ",%d", &fd, &inode, &parent) == 3;
+  std::uint64_t inode = 0, parent = 0;
+  const bool is_sound = std::sscanf(text, "%d,%" SCNu64 ",%" SCNu64, &fd, &inode, &parent) == 3;
   struct stat socket {};
   const bool is_there = is_sound && fd >= 3 && ::fstat(fd, &socket) == 0 &&
                         S_ISSOCK(socket.st_mode) && socket.st_ino == inode;
   // What a static object of such a program starts, before main() begins, inherits both. It is
   // another's child. (A child whose parent is dead is not that.)
-  if (is_there && parent != ::getppid() && ::kill(parent, 0) == 0) {
+  if (is_there && is_anothers_child(ProcessIdentity{parent})) {
     ::unsetenv(spawned_variable);
     ::close(fd);
     return {};
