@@ -18,6 +18,9 @@ std::exception_ptr there_and_back(const E& exception) {
 struct Cracked : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+struct Chipped : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 struct Derived : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
@@ -46,6 +49,32 @@ TEST_CASE("remote exception keeps an empty and a long text") {
 
 TEST_CASE("remote exception of a type derived from a known one is no known one") {
   CHECK_THROWS_AS(std::rethrow_exception(there_and_back(Derived("d"))), futures::RemoteError);
+}
+
+TEST_CASE("remote exception with another nested in it keeps the type that was thrown") {
+  const auto nested = [](const auto& outer) {
+    try {
+      try {
+        throw std::runtime_error("inner");
+      } catch (...) {
+        std::throw_with_nested(outer);
+      }
+    } catch (...) {
+      return futures::load_exception(futures::dump_exception(std::current_exception()));
+    }
+  };
+  brood::register_exception<Chipped>();
+  CHECK_THROWS_AS(std::rethrow_exception(nested(std::logic_error("outer"))), std::logic_error);
+  CHECK_THROWS_AS(std::rethrow_exception(nested(Chipped("outer"))), Chipped);
+  CHECK_THROWS_AS(std::rethrow_exception(nested(os::FileNotFoundError(ENOENT, "open", "dish"))),
+                  os::FileNotFoundError);
+  try {
+    std::rethrow_exception(nested(Derived("outer")));
+    FAIL("it must throw");
+  } catch (const futures::RemoteError& error) {
+    CHECK(error.type_name().find("::Derived") != std::string::npos);
+    CHECK(error.type_name().find("ested") == std::string::npos);
+  }
 }
 
 TEST_CASE("remote exception is registered any number of times") {

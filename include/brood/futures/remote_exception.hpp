@@ -5,10 +5,9 @@
 //     struct NoSoap : std::runtime_error { using std::runtime_error::runtime_error; };
 //     const bool registered = brood::register_exception<NoSoap>();   // at namespace scope
 //
-// What is not known here arrives as a futures::RemoteError with the type's name and text.
+// What is not known here arrives as a futures::RemoteError with the type's name and text. Of what
+// std::throw_with_nested has thrown the outer exception crosses.
 #pragma once
-
-#include <cxxabi.h>
 
 #include <atomic>
 #include <cstring>
@@ -326,7 +325,7 @@ inline std::string dump_exception(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const std::system_error& exception) {
-    type = abi::__cxa_current_exception_type();
+    type = posix::thrown_type();
     const auto place = type == nullptr ? 0 : standard_exceptions::place_of(exception, *type);
     if (place != 0) {
       put(bytes, place);
@@ -335,7 +334,7 @@ inline std::string dump_exception(const std::exception_ptr& error) {
     }
     text = exception.what();
   } catch (const std::exception& exception) {
-    type = abi::__cxa_current_exception_type();
+    type = posix::thrown_type();
     text = exception.what();
     const auto place = type == nullptr ? 0 : standard_exceptions::place_of(*type);
     if (place != 0) {
@@ -344,7 +343,7 @@ inline std::string dump_exception(const std::exception_ptr& error) {
       return bytes;
     }
   } catch (...) {
-    type = abi::__cxa_current_exception_type();
+    type = posix::thrown_type();
     text = posix::describe(error);
   }
   const auto* const codec = type == nullptr ? nullptr : exception_codecs::find(*type);

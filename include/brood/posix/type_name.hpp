@@ -50,12 +50,24 @@ inline std::string demangle(const char* mangled) {
   return result;
 }
 
+/// In a handler: the type of what was thrown; of what std::throw_with_nested has thrown, that of
+/// its argument. Null when that is none of C++.
+inline const std::type_info* thrown_type() noexcept {
+  const std::type_info* const thrown = abi::__cxa_current_exception_type();
+  constexpr char nested[] = "St17_Nested_exceptionI";  // a class of libstdc++'s own
+  if (thrown == nullptr || std::strncmp(thrown->name(), nested, sizeof nested - 1) != 0)
+    return thrown;
+  // It is derived from the argument's class, then from std::nested_exception.
+  const auto* const type = dynamic_cast<const abi::__vmi_class_type_info*>(thrown);
+  return type == nullptr ? thrown : type->__base_info[0].__base_type;
+}
+
 /// The last line of a Python traceback: "TYPE: MESSAGE", or the type alone when there is no
-/// message to be had. TYPE is the one that was thrown. A null pointer is "no exception".
+/// message to be had. TYPE is thrown_type(). A null pointer is "no exception".
 inline std::string describe(const std::exception_ptr& error) {
   if (!error) return "no exception";
   const auto type = [] {
-    const std::type_info* const thrown = abi::__cxa_current_exception_type();
+    const std::type_info* const thrown = thrown_type();
     return thrown == nullptr ? std::string{"unknown exception"} : demangle(thrown->name());
   };
   const auto with_message = [&](const std::string& message) {
