@@ -179,6 +179,29 @@ struct Final final : Polymorphic {};
 struct Free {
   void operator()(int*) const {}
 };
+struct ConstMember {
+  int value = 0;
+  template <class Archive>
+  void serialize(Archive& ar) const {
+    ar(value);
+  }
+};
+struct DerivedFromConstMember : ConstMember {};
+struct BothMembers {
+  int value = 0;
+  template <class Archive>
+  void serialize(Archive& ar) {
+    ar(value);
+  }
+  template <class Archive>
+  void serialize(Archive& ar) const {
+    ar(value);
+  }
+};
+struct ConstMemberWithoutData {
+  template <class Archive>
+  void serialize(Archive&) const {}
+};
 struct NotSerialize {
   explicit NotSerialize(int) {}
   void serialize(std::ofstream&) {}
@@ -338,6 +361,10 @@ TEST_CASE("classes are Serializable when they say how") {
   STATIC_REQUIRE_FALSE(Serializable<Private>);
   STATIC_REQUIRE_FALSE(Serializable<NoDefault>);
   STATIC_REQUIRE_FALSE(Serializable<NotSerialize>);
+  STATIC_REQUIRE_FALSE(Serializable<ConstMember>);
+  STATIC_REQUIRE_FALSE(Serializable<DerivedFromConstMember>);
+  STATIC_REQUIRE(Serializable<BothMembers>);
+  STATIC_REQUIRE(Serializable<ConstMemberWithoutData>);
   STATIC_REQUIRE(Serializable<Member>);
   STATIC_REQUIRE(Serializable<MemberAndBase>);
   STATIC_REQUIRE(Serializable<MemberUnion>);

@@ -47,6 +47,20 @@ concept HasSerializeMember = (std::is_class_v<T> || std::is_union_v<T>)&&require
   value.serialize(archive);
 };
 
+template <class Member>
+inline constexpr bool is_const_member = false;
+template <class Result, class T, class Archive>
+inline constexpr bool is_const_member<Result (T::*)(Archive) const> = true;
+template <class Result, class T, class Archive>
+inline constexpr bool is_const_member<Result (T::*)(Archive) const noexcept> = true;
+
+/// That member is const, and all there is, so that nothing could be read into the value. (A class
+/// without data may have it so.)
+template <class T>
+concept HasConstSerializeMember = !std::is_empty_v<T> && requires {
+  requires is_const_member<decltype(&T::template serialize<Reader>)>;
+};
+
 /// Its author says how it crosses, so nobody looks inside.
 template <class T>
 concept VouchedFor = trivially_serializable<T> || HasSerializer<T> || HasSerializeMember<T>;

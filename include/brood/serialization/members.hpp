@@ -23,6 +23,7 @@ enum class Obstacle : unsigned char {
   base_class,        ///< an aggregate with a base
   union_member,      ///< a union, or an aggregate that contains one
   bit_field,         ///< an aggregate with a bit-field
+  const_serialize,   ///< a serialize member that is const
   no_construction,   ///< it can be written, but not built from what was read
   unknown            ///< no shape that is known, and no serialize member
 };

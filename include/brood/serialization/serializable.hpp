@@ -63,6 +63,12 @@ template <class T>
 concept HasNoBitFieldOrASerializeMember = inspection<T>
 .obstacle != Obstacle::bit_field;
 
+/// The member `template <class Archive> void serialize(Archive&)` also reads into the value: it
+/// must not be const.
+template <class T>
+concept SerializeMemberIsNotConst = inspection<T>
+.obstacle != Obstacle::const_serialize;
+
 /// It is built anew from what was read: aggregates and tuples from their members, all else is
 /// default constructed and then filled. It must be possible to do so, and to move it.
 template <class T>
@@ -102,7 +108,8 @@ concept Serializable =
     serialization::HasAtMost32MembersOrASerializeMember<T> &&
     serialization::HasNoBaseOrASerializeMember<T> &&
     serialization::HasNoUnionOrASerializeMember<T> &&
-    serialization::HasNoBitFieldOrASerializeMember<T> && serialization::CanBeBuiltFromItsParts<T> &&
+    serialization::HasNoBitFieldOrASerializeMember<T> &&
+    serialization::SerializeMemberIsNotConst<T> && serialization::CanBeBuiltFromItsParts<T> &&
     serialization::HasAKnownShapeOrASerializeMember<T>;
 
 /// Serializable, towards any process at any time: what goes through queues and connections.
@@ -260,6 +267,7 @@ constexpr void visit(Walk& walk) {
       walk.mix(type_name<T>());
     walk.mix(sizeof(T));
     if constexpr (requires { Serializer<T>::is_handle; }) walk.inspection.holds_handle = true;
+    if (is == Shape::member && HasConstSerializeMember<T>) walk.refuse(Obstacle::const_serialize);
     if (is == Shape::member &&
         !(std::is_default_constructible_v<T> && std::is_move_constructible_v<T>))
       walk.refuse(Obstacle::no_construction);
