@@ -332,6 +332,16 @@ TEST_CASE("Pool refuses wrong options") {
   CHECK_THROWS_AS(mp::Pool({.processes = 0}), std::invalid_argument);
   CHECK_THROWS_AS(mp::Pool({.maxtasksperchild = 0}), std::invalid_argument);
   CHECK_THROWS_AS(mp::Pool({.maxtasksperchild = -1}), std::invalid_argument);
+  const auto refusal = [](mp::PoolOptions options) -> std::string {
+    try {
+      mp::Pool{std::move(options)};
+    } catch (const std::invalid_argument& error) {
+      return error.what();
+    }
+    return "none";
+  };
+  CHECK(refusal({.processes = 0}) == "pool: processes must be 1 to 4095, not 0");
+  CHECK(refusal({.maxtasksperchild = 0}) == "pool: maxtasksperchild must be at least 1, not 0");
 }
 
 TEST_CASE("Pool has as many workers as were asked for") {

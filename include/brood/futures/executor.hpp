@@ -20,14 +20,16 @@ struct ShutdownOptions {
   bool cancel_futures = false;
 };
 
-/// A number of workers, of any integer type, as an int: 0 for what is not positive, a million for
-/// what is more.
+/// A number of workers, of any integer type, as an int: a million for what is more, and minus a
+/// million for what is less than that.
 template <std::integral N>
 constexpr int worker_count(N number) noexcept {
   constexpr int most = 1'000'000;
-  if (!(number > N{0})) return 0;
   if constexpr (sizeof(N) >= sizeof(int)) {
     if (number > static_cast<N>(most)) return most;
+    if constexpr (std::is_signed_v<N>) {
+      if (number < static_cast<N>(-most)) return -most;
+    }
   }
   return static_cast<int>(number);
 }

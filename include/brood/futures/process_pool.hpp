@@ -181,8 +181,14 @@ class ProcessPoolExecutor {
   bool valid() const noexcept { return static_cast<bool>(core_); }
   bool is_shut_down() const { return core().is_shut_down(); }
 
-  /// With the process name of the workers.
-  ProcessPoolExecutor(ProcessPoolOptions options, std::string worker_name);
+  /// What the caller calls all this.
+  struct Names {
+    const char* worker = "ProcessPoolWorker";
+    const char* pool = "process pool";
+    const char* max_workers = "max_workers";
+    const char* max_tasks_per_child = "max_tasks_per_child";
+  };
+  ProcessPoolExecutor(ProcessPoolOptions options, Names names);
 
   /// Has several calls made one after another by one worker, and their results come back together.
   template <class F, class... Args>
@@ -205,8 +211,8 @@ class ProcessPoolExecutor {
     core().shut_down(false, true);
     core().end_workers(signal);
   }
-  static void check_option(const char* name, std::ptrdiff_t value, std::ptrdiff_t least,
-                           std::ptrdiff_t most);
+  static void check_option(const char* pool, const char* name, std::ptrdiff_t value,
+                           std::ptrdiff_t least, std::ptrdiff_t most);
   void finish() noexcept {
     if (core_) core_->shut_down(true, false);
   }
@@ -446,17 +452,16 @@ struct ProcessPoolExecutor::Submit {
 };
 
 inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options)
-    : ProcessPoolExecutor{std::move(options), "ProcessPoolWorker"} {}
+    : ProcessPoolExecutor{std::move(options), Names{}} {}
 
-inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options,
-                                                std::string worker_name) {
+inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options, Names names) {
   const int usual = static_cast<int>(std::min(os::process_cpu_count(), TaskTable::max_workers));
   const int workers = options.max_workers.value_or(usual);
-  check_option("max_workers", workers, 1, TaskTable::max_workers);
+  check_option(names.pool, names.max_workers, workers, 1, TaskTable::max_workers);
   const int tasks = options.max_tasks_per_child.value_or(1);
-  check_option("max_tasks_per_child", tasks, 1, INT_MAX);
+  check_option(names.pool, names.max_tasks_per_child, tasks, 1, INT_MAX);
   const std::ptrdiff_t memory = options.memory_limit.has_value() ? options.memory_limit.value() : 1;
-  check_option("memory_limit", memory, 1, PTRDIFF_MAX);
+  check_option(names.pool, "memory_limit", memory, 1, PTRDIFF_MAX);
   posix::CrashRecorder::prepare();
   auto& processes = multiprocessing::Processes::here();
   core_ = posix::make_ref<ProcessPoolCore>(ProcessPoolSettings{
@@ -466,19 +471,20 @@ inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options,
       WorkerSettings{std::move(options.initializer),
                      options.max_tasks_per_child ? static_cast<std::uint32_t>(tasks) : 0,
                      options.memory_limit.has_value() ? static_cast<std::size_t>(memory) : 0,
-                     std::move(worker_name), processes.self()->name(), processes.identity()}});
+                     names.worker, processes.self()->name(), processes.identity()}});
 }
 
-inline void ProcessPoolExecutor::check_option(const char* name, std::ptrdiff_t value,
-                                              std::ptrdiff_t least, std::ptrdiff_t most) {
+inline void ProcessPoolExecutor::check_option(const char* pool, const char* name,
+                                              std::ptrdiff_t value, std::ptrdiff_t least,
+                                              std::ptrdiff_t most) {
   if (value >= least && value <= most) return;
   char text[128];
   if (most >= INT_MAX)
-    std::snprintf(text, sizeof text, "process pool: %s must be at least %td, not %td", name, least,
+    std::snprintf(text, sizeof text, "%s: %s must be at least %td, not %td", pool, name, least,
                   value);
   else
-    std::snprintf(text, sizeof text, "process pool: %s must be %td to %td, not %td", name, least,
-                  most, value);
+    std::snprintf(text, sizeof text, "%s: %s must be %td to %td, not %td", pool, name, least, most,
+                  value);
   throw std::invalid_argument{text};
 }
 

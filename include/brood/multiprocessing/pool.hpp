@@ -104,7 +104,7 @@ class Pool {
  public:
   template <std::integral N>
   explicit Pool(N processes) : Pool{PoolOptions{.processes = futures::worker_count(processes)}} {}
-  explicit Pool(PoolOptions options) : Pool{std::move(options), method_of(options)} {}
+  explicit Pool(PoolOptions options) : Pool{options, method_of(options)} {}
   Pool() : Pool{PoolOptions{}} {}
   Pool(Pool&&) noexcept = default;
   ~Pool();
@@ -255,14 +255,17 @@ class Pool {
   void join();
 
  private:
-  Pool(PoolOptions&& options, StartMethod method)
+  Pool(PoolOptions& options, StartMethod method)
       : executor_{{.max_workers = options.processes,
                    .initializer = std::move(options.initializer),
                    .max_tasks_per_child = options.maxtasksperchild,
                    .start_method = method},
-                  method == StartMethod::fork    ? "ForkPoolWorker"
-                  : method == StartMethod::spawn ? "SpawnPoolWorker"
-                                                 : "ForkServerPoolWorker"} {}
+                  {.worker = method == StartMethod::fork    ? "ForkPoolWorker"
+                             : method == StartMethod::spawn ? "SpawnPoolWorker"
+                                                            : "ForkServerPoolWorker",
+                   .pool = "pool",
+                   .max_workers = "processes",
+                   .max_tasks_per_child = "maxtasksperchild"}} {}
   static StartMethod method_of(const PoolOptions& options) {
     return options.start_method ? *options.start_method : get_start_method();
   }
