@@ -6,10 +6,12 @@
 #include <fcntl.h>
 #include <mqueue.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <brood/multiprocessing.hpp>
 #include <brood/subprocess.hpp>
 #include <cstdint>
@@ -382,6 +384,61 @@ void small_messages(bench::Program& program) {
       .run();
 }
 
+double cpu_of_children() {
+  rusage usage{};
+  ::getrusage(RUSAGE_CHILDREN, &usage);
+  double sum = 0;
+  for (const timeval& time : {usage.ru_utime, usage.ru_stime})
+    sum += static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  return sum;
+}
+
+// What put() and all consumers together spend on an item that one of those who wait gets. The
+// producer goes on when it has seen that the last one was taken, and a pause later, in which all go
+// back to sleep.
+template <Transport transport>
+double cpu_of_item(int waiting, Number count, std::chrono::microseconds pause = {}) {
+  const double before = cpu_of_children();
+  const BroodQueue<transport> queue;
+  const mp::RawValue<Number> taken;
+  for (int i = 0; i < waiting; ++i)
+    in_child([&] {
+      while (queue.get() != 0) ++std::atomic_ref{taken.ref()};
+    });
+  double putting = 0;
+  for (Number i = 1; i <= count; ++i) {
+    putting += bench::seconds_of([&] { queue.put(1); });
+    while (std::atomic_ref{taken.ref()}.load() != i) {
+    }
+    const auto end = std::chrono::steady_clock::now() + pause;
+    while (std::chrono::steady_clock::now() < end) {
+    }
+  }
+  for (int i = 0; i < waiting; ++i) queue.put(0);
+  reap(waiting);
+  return (putting + cpu_of_children() - before) / static_cast<double>(count);
+}
+
+void waiting_consumers(bench::Program& program) {
+  using namespace std::chrono_literals;
+  program.compare("CPU for an item that 16 consumers wait for", bench::microseconds, 5)
+      .add_value("Queue", [] { return cpu_of_item<Transport::pipe>(16, 20'000); })
+      .add_value("Queue in shared memory",
+                 [] { return cpu_of_item<Transport::shared_memory>(16, 20'000); })
+      .add_value("10 us", [] { return 10e-6; })
+      .at_most("Queue", 1.0, "10 us")
+      .at_most("Queue in shared memory", 1.0, "10 us")
+      .run();
+  program.compare("CPU for an item for which a consumer is woken", bench::microseconds, 5)
+      .add_value("Queue, 16 wait", [] { return cpu_of_item<Transport::pipe>(16, 5'000, 50us); })
+      .add_value("Queue in shared memory, 16 wait",
+                 [] { return cpu_of_item<Transport::shared_memory>(16, 5'000, 50us); })
+      .add_value("Queue, 1 waits", [] { return cpu_of_item<Transport::pipe>(1, 5'000, 50us); })
+      .beside("Queue, 16 wait", "Queue, 1 waits")
+      .beside("Queue in shared memory, 16 wait", "Queue, 1 waits")
+      .run();
+}
+
 void large_messages(bench::Program& program) {
   program.compare("a string of 1 MiB, a message", bench::microseconds, 7)
       .add_value("Queue", [] { return stream<LargeByQueue>(1, 1, 300); })
@@ -520,6 +577,7 @@ int main(int argc, char** argv) {
   mp::freeze_support();
   bench::Program program(argc, argv);
   small_messages(program);
+  waiting_consumers(program);
   large_messages(program);
   backlogs(program);
   processes(program);
