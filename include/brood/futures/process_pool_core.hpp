@@ -63,7 +63,9 @@ struct Callbacks {
 class RemoteWork : public ByteSink {
  public:
   RemoteWork(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry);
-  char* allocate(std::size_t size) override;
+  // Says inline here, or the compiler takes it for the one whose definition brings the class's
+  // table of virtual functions, which it then writes for everybody who includes this.
+  inline char* allocate(std::size_t size) override;
   /// Before it is submitted: how long it may run. Else it is what the pool says.
   void limit_time(Timeout limit) noexcept { limit_ = limit.duration().count(); }
   RemoteWork(const RemoteWork&) = delete;
