@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Processes of a pool, or the program itself, die at bad moments.
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <brood/futures.hpp>
@@ -16,6 +19,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "support/board.hpp"
@@ -23,6 +27,7 @@
 #include "support/leaks.hpp"
 #include "support/sleepers.hpp"
 #include "support/start_methods.hpp"
+#include "support/start_ways.hpp"
 
 namespace futures = brood::futures;
 namespace mp = brood::multiprocessing;
@@ -679,4 +684,28 @@ TEST_CASE("process pool believes no place of a result that does not lie in its m
   CHECK_FALSE(table.holds({size, ~std::uint32_t{0} - 1}, 0));
   table.free_units_of(0);
   CHECK_FALSE(table.holds({size, *unit}, 0));
+}
+
+TEST_CASE(
+    "a task that closes all descriptors neither silences its worker nor lets it write to files") {
+  const support::TemporaryDirectory directory;
+  // Its own files get the numbers that were the worker's.
+  const auto replace_all = [](const std::string& path, std::size_t result) {
+    for (int fd = 3; fd < 1024; ++fd) ::close(fd);
+    for (int i = 0; i < 64; ++i) ::open(path.c_str(), O_RDWR | O_CREAT, 0600);
+    return std::string(result, 'x');
+  };
+  futures::ProcessPoolExecutor pool({.max_workers = 1});
+  const std::string path = directory / "dishes";
+  for (int round = 0; round < 3; ++round) {
+    auto done = pool.submit(replace_all, path, std::size_t{10});
+    while (!done.done()) std::this_thread::yield();
+    CHECK(done.result() == "xxxxxxxxxx");
+    auto large = pool.submit(replace_all, path, std::size_t{2'000'000});
+    CHECK_THROWS_AS(large.result(std::chrono::seconds(60)), brood::os::OSError);
+    CHECK(pool.submit([] { return 1; }).result(std::chrono::seconds(60)) == 1);
+  }
+  struct stat file {};
+  REQUIRE(::stat(path.c_str(), &file) == 0);
+  CHECK(file.st_size == 0);
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // Each call on the way of a start is made to fail in turn.
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/fanotify.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -447,4 +449,47 @@ TEST_CASE("nobody reaps a child while it is signalled with its tree") {
   CHECK(looked_at >= 1);
   CHECK(looked_at_free == 0);
   CHECK(process.returncode() == -SIGKILL);
+}
+
+TEST_CASE("a program that takes long to be read holds up only who starts it") {
+  // As on a network's file system: the kernel asks this process before it executes the file.
+  const auto way = support::each_start_way();
+  const brood::posix::unique_fd guard{
+      ::fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY | O_CLOEXEC)};
+  if (!guard) SKIP("only root may hold up an execution");
+  const support::TemporaryDirectory directory;
+  const std::string slow = directory / "slow";
+  REQUIRE(run({"cp", "/bin/true", slow}).returncode == 0);
+  if (::fanotify_mark(guard.get(), FAN_MARK_ADD, FAN_OPEN_EXEC_PERM, AT_FDCWD, slow.c_str()) != 0)
+    SKIP("this kernel asks nobody before it executes a file");
+  std::atomic<int> code{-1};
+  std::thread starter([&] {
+    try {
+      code = run({slow}).returncode;
+    } catch (const std::exception&) {
+      code = -2;
+    }
+  });
+  const auto one_is_asked_for = [&] {
+    pollfd asked{guard.get(), POLLIN, 0};
+    return ::poll(&asked, 1, 60'000) == 1;
+  };
+  const bool stands_still = one_is_asked_for();
+  int done = 0;
+  for (int i = 0; stands_still && i < 5; ++i) {
+    Popen process({"cat"}, {.in = PIPE, .out = PIPE});
+    if (process.communicate("x").first == "x" && process.wait() == 0) ++done;
+  }
+  const int while_it_stood_still = code;
+  fanotify_event_metadata event{};
+  if (stands_still && ::read(guard.get(), &event, sizeof event) == sizeof event) {
+    const fanotify_response answer{event.fd, FAN_ALLOW};
+    CHECK(::write(guard.get(), &answer, sizeof answer) == sizeof answer);
+    ::close(event.fd);
+  }
+  starter.join();
+  CHECK(stands_still);
+  CHECK(done == 5);
+  CHECK(while_it_stood_still == -1);
+  CHECK(code == 0);
 }

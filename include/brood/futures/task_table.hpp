@@ -75,6 +75,8 @@
 #include "../os.hpp"
 #include "../posix/crash_record.hpp"
 #include "../posix/event_fd.hpp"
+#include "../posix/file_identity.hpp"
+#include "../posix/fork.hpp"
 #include "../posix/futex.hpp"
 #include "../posix/mapping.hpp"
 #include "../posix/memory_limit.hpp"
@@ -242,7 +244,10 @@ class TaskTable {
     shared_->lowest_unit.store(static_cast<std::uint32_t>(*first + count), relaxed);
     if (const int error = reserve(*first, size)) {
       free_units(*first, size);
-      posix::throw_os_error(error, "reserve memory for a task's data");
+      posix::throw_os_error(error, error == EBADF
+                                       ? "reserve memory for a task's data: something has closed "
+                                         "the descriptor that the pool has for it"
+                                       : "reserve memory for a task's data");
     }
     return *first;
   }
@@ -476,6 +481,8 @@ class TaskTable {
     cells_ = reinterpret_cast<WorkerCell*>(at);
     at += workers_ * sizeof(WorkerCell);
     owners_ = reinterpret_cast<std::atomic<std::uint16_t>*>(at);
+    file_identity_ = posix::FileIdentity{file_.get()};
+    event_identity_ = posix::FileIdentity{done_event_.get()};
   }
 
   std::optional<std::uint32_t> claim_run(std::size_t from, std::size_t end, std::size_t count,
@@ -513,6 +520,7 @@ class TaskTable {
       const std::size_t from = unit;
       while (unit < end && (owners_[unit].load(relaxed) & bare) != 0) ++unit;
       if (from == unit) continue;
+      if (!file_identity_.is_of(file_.get())) return EBADF;
       const std::size_t to = std::min((unit - first) * unit_size, needed);
       const int error = posix::reserve_memory(file_.get(), base() + from * unit_size,
                                               to - (from - first) * unit_size);
@@ -524,6 +532,7 @@ class TaskTable {
     return 0;
   }
   void release(std::size_t first, std::size_t end) noexcept {
+    if (!file_identity_.is_of(file_.get())) return;
     posix::release_memory(file_.get(), base() + first * unit_size, (end - first) * unit_size);
   }
 
@@ -553,9 +562,12 @@ class TaskTable {
     }
     return std::nullopt;
   }
+  // (A worker's.) A task may have closed its descriptors, and opened files that got their numbers.
+  // Such a worker ends instead: its death wakes the collector too.
   void wake_collector() noexcept {
-    if (shared_->collector_asleep.load() != 0 && shared_->collector_asleep.exchange(0) != 0)
-      done_event_.set();
+    if (shared_->collector_asleep.load() == 0 || shared_->collector_asleep.exchange(0) == 0) return;
+    if (!event_identity_.is_of(done_event_.get())) posix::exit_at_once(1);
+    done_event_.set();
   }
   static void wake_waiter(Slot& slot) noexcept {
     posix::futex_wake(slot.waiter, 1, posix::Scope::process_shared);
@@ -578,6 +590,8 @@ class TaskTable {
   WorkerCell* cells_ = nullptr;
   std::atomic<std::uint16_t>* owners_ = nullptr;
   posix::EventFd done_event_;
+  posix::FileIdentity file_identity_;
+  posix::FileIdentity event_identity_;
 };
 
 /// What a worker process does: takes tasks until the pool stops, or until it has done `max_tasks`
