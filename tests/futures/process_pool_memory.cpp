@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The memory that large arguments and results cross by.
 #include <dirent.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -159,4 +160,29 @@ TEST_CASE("process pool large task that is dropped in a forked child harms nobod
   board::bump(1);
   running.result();
   for (const auto& task : waiting) CHECK(task.result() == large);
+}
+
+TEST_CASE("a callback cannot cancel a task that has just turned out too large for the pool") {
+  board::reset();
+  const int code = board::in_child([] {
+    // The pool has room for 32 MiB then.
+    const rlimit small{64 * mib, RLIM_INFINITY};
+    ::setrlimit(RLIMIT_FSIZE, &small);
+    ProcessPoolExecutor pool(1);
+    const auto size = [](const std::string& text) { return text.size(); };
+    const auto first = pool.submit([] { board::await(0, 1); });
+    // They wait for the first to give memory back, and are given up together when it has.
+    const std::string large(40 * mib, 'x');
+    const auto second = pool.submit(size, large);
+    const auto third = pool.submit(size, large);
+    bool cancelled = false;
+    second.add_done_callback([&](const auto&) { cancelled = third.cancel(); });
+    board::bump(0);
+    first.result(std::chrono::seconds{60});
+    if (!third.exception(std::chrono::seconds{60})) return 1;
+    if (cancelled) return 2;
+    pool.shutdown();
+    return 0;
+  });
+  CHECK(code == 0);
 }

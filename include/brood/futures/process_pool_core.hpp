@@ -399,6 +399,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       } catch (...) {
         if (in_flight_ != 0) return false;  // what is under way will give memory back
         unlink(task);
+        std::uint64_t where = RemoteWork::queued;  // a withdrawn one is forget()'s
+        if (!task.where_.compare_exchange_strong(where, RemoteWork::withdrawn)) return true;
         --unfinished_;
         hopeless_.push_back({&task, std::current_exception()});
         return true;
