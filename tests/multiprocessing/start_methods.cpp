@@ -425,6 +425,29 @@ TEST_CASE("by every start method threads start processes at once") {
   CHECK(right == 4 * rounds);
 }
 
+TEST_CASE("by every start method a process is a child from its start on though others look") {
+  const StartMethod method = each_start_method();
+  const mp::Event go_on;
+  std::atomic<bool> over{false};
+  std::vector<std::thread> lookers;
+  for (int i = 0; i < 3; ++i)
+    lookers.emplace_back([&] {
+      while (!over) mp::active_children();
+    });
+  std::vector<mp::Process> processes;
+  int missing = 0;
+  for (int i = 0; i < 50; ++i) {
+    processes.push_back(started(
+        {.start_method = method}, [](const mp::Event& gate) { gate.wait(); }, go_on));
+    if (!contains(mp::active_children(), processes.back())) ++missing;
+  }
+  over = true;
+  for (auto& looker : lookers) looker.join();
+  go_on.set();
+  for (const auto& process : processes) process.join();
+  CHECK(missing == 0);
+}
+
 TEST_CASE("by every start method several threads may join one process") {
   const StartMethod method = each_start_method();
   const mp::Event gate;

@@ -224,15 +224,17 @@ inline void ProcessState::launch_child(const posix::Ref<ProcessState>& self, Sta
                        .identity = &identity,
                        .code = target_->code(),
                        .start_method = start_method_});
+  {
+    const posix::Locked lock{ProcessStateLock::mutex()};
+    child_ = child;
+  }
   try {
-    Processes::here().add(self);
+    Processes::here().add(self);  // now: one on the list without its child is taken for ended
   } catch (...) {
     child->send_signal(SIGKILL);
     child->wait(posix::Deadline{forever});
     throw;
   }
-  const posix::Locked lock{ProcessStateLock::mutex()};
-  child_ = std::move(child);
 }
 
 inline void ProcessState::run_as_child(const posix::Ref<ProcessState>& self,
