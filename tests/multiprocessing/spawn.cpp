@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/leaks.hpp"
+#include "support/refused_calls.hpp"
 #include "support/sleepers.hpp"
 #include "support/start_methods.hpp"
 #include "support/start_ways.hpp"
@@ -306,4 +307,28 @@ TEST_CASE("a spawned process that nobody tells what to do ends") {
   mine.reset();
   const auto child = posix::make_ref<posix::SharedChild>(spawned.pid, std::move(spawned.pidfd));
   CHECK(child->wait(posix::Deadline{patience}) == 1);
+}
+
+namespace {
+
+const OwnProgram has_no_pidfds("has_no_pidfds", [] {
+  if (!support::refuse({{SYS_pidfd_open, EPERM}})) return 77;
+  mp::Process process({.start_method = StartMethod::spawn}, [] {
+    mp::Process child({.start_method = StartMethod::forkserver}, [] { std::exit(5); });
+    child.start();
+    child.join();
+    std::exit(child.exitcode() == 5 ? 4 : 1);
+  });
+  process.start();
+  process.join();
+  return process.exitcode() == 4 ? 0 : 1;
+});
+
+}  // namespace
+
+TEST_CASE("a spawned process runs and starts others where pidfds are forbidden") {
+  const auto [said, code] = has_no_pidfds.run();
+  if (code == 77) SKIP("no filter of system calls may be had here");
+  CHECK(said == "");
+  CHECK(code == 0);
 }

@@ -116,7 +116,11 @@ inline void ForkServer::start(posix::RunOrdered run, void (*rehearse)() noexcept
 }
 
 inline void ForkServer::join(posix::unique_fd orders, posix::ProcessIdentity server) {
-  server_ = server.open();
+  try {
+    server_ = server.open();
+  } catch (const os::OSError& error) {  // where pidfds are forbidden it goes without
+    if (!posix::means_unsupported(error.code().value())) throw;
+  }
   identity_ = server;
   remember_orders(std::move(orders));
 }
