@@ -138,7 +138,9 @@ class ProcessServer {
     try {
       pidfd = open_pidfd(pid);
     } catch (const os::OSError& error) {
-      kill_and_reap(pid);  // it has not been told yet what to do
+      // Not for want of a number: the channel's has just become free. The process may have begun
+      // with what it was told, but nobody could watch it.
+      kill_and_reap(pid);
       tell(relay, {.kind = RelayReport::Kind::refused, .detail = error.code().value()});
       return;
     }
