@@ -13,14 +13,13 @@
 // A result is claimed, under the mutex, when it is done and nobody else has claimed it; whoever has
 // claimed it reads it and makes the future done. Three come for it:
 //
-// who                  | when                                   | callbacks
-// ---------------------+----------------------------------------+----------------------------------
-// a waiting thread     | told by the worker (task_table.hpp),   | left to the collector thread:
-// they
-//                      | for the one task that it waits for     | may need what this one has locked
-// the collector thread | told by the worker: nobody waits       | run there
-// the same             | a worker has died: what it had done is | run there
-//                      | collected, then the rest has crashed   |
+// who                  | when                                 | callbacks
+// ---------------------+--------------------------------------+------------------------------------
+// a waiting thread     | told by the worker (task_table.hpp), | left to the collector thread: they
+//                      | for the one task that it waits for   | may need what this one has locked
+// the collector thread | told by the worker: nobody waits     | run there
+// the same             | a worker has died: what it had done  | run there
+//                      | is collected, the rest has crashed   |
 //
 // So a round trip takes one wake each way, and none while both sides look out for it. A thread that
 // waits for several tasks, for one that lies in the backlog, has callbacks, or is waited for by

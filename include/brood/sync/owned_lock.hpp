@@ -2,16 +2,14 @@
 // The algorithm of the locks of several processes, Lock and RLock: a robust mutex that knows its
 // holder, and what that one inherited.
 //
-// word      | written by          | meaning
-// ----------+---------------------+-------------------------------------------------------------
-// owner     | the holder, last    | 0: free. Else the mark of the thread that holds it, or of a
-// dead
-//           | and first           | one: then the mutex tells. (Its number may have been given out
-//           |                     | again meanwhile, its mark has not.)
-// depth     | the holder          | how often it is held; set anew by each holder
-// heritage  | the holder          | present: it was got from a dead one. next: who gets it next
-// gets
-//           |                     | it from a dead one
+// word      | written by         | meaning
+// ----------+--------------------+---------------------------------------------------------------
+// owner     | the holder, last   | 0: free. Else the mark of the thread that holds it, or of a
+//           | and first          | dead one: then the mutex tells. (Its number may have been given
+//           |                    | out again meanwhile, its mark has not.)
+// depth     | the holder         | how often it is held; set anew by each holder
+// heritage  | the holder         | present: it was got from a dead one. next: who gets it next
+//           |                    | gets it from a dead one
 //
 // A death with the mutex held hands it on, whichever of these was written last.
 #pragma once
