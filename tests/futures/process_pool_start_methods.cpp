@@ -216,6 +216,14 @@ TEST_CASE("process pool takes the start method that was set") {
   mp::set_start_method(before, true);
 }
 
+TEST_CASE("process pool workers start others by the method that they were started by") {
+  for (const StartMethod method : all) {
+    ProcessPoolExecutor executor({.max_workers = 1, .start_method = method});
+    CHECK(executor.submit([] { return static_cast<int>(mp::get_start_method()); }).result() ==
+          static_cast<int>(method));
+  }
+}
+
 TEST_CASE("process pool workers know their names and their parent by each start method") {
   const auto names = [](auto& pool) {
     return pool

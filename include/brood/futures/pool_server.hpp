@@ -86,9 +86,10 @@ inline posix::ForkServer PoolServer::launch(multiprocessing::StartMethod method,
   bytes += settings.name;
   bytes += settings.program_name;
   bytes += last;
-  auto process = multiprocessing::launch(
-      method, entry_, bytes, reduction,
-      {.name = settings.name, .code = initializer ? initializer.code() : nullptr});
+  auto process = multiprocessing::launch(method, entry_, bytes, reduction,
+                                         {.name = settings.name,
+                                          .code = initializer ? initializer.code() : nullptr,
+                                          .start_method = method});
   return {std::move(mine), std::move(process)};
 }
 
