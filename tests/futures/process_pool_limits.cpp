@@ -292,7 +292,7 @@ TEST_CASE("process pool messages name the option and its value") {
     return std::string("nothing was thrown");
   };
   CHECK(message([] { ProcessPoolExecutor pool(-2); }) ==
-        "process pool: max_workers must be 1 to 4095, not 0");
+        "process pool: max_workers must be 1 to 4095, not -2");
   CHECK(message([] { ProcessPoolExecutor pool({.max_workers = 4096}); }) ==
         "process pool: max_workers must be 1 to 4095, not 4096");
   CHECK(message([] { ProcessPoolExecutor pool({.max_tasks_per_child = -3}); }) ==
