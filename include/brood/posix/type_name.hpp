@@ -17,9 +17,17 @@ namespace brood::posix {
 /// other default arguments either.
 inline std::string shorten_type(const char* text, std::size_t size) {
   std::string name(text, size);
+  // (string::replace() of a literal makes GCC 12 warn of what cannot be, where it optimises.)
   const auto replace = [&name](const char* from, const char* to) {
-    for (std::size_t at = 0; (at = name.find(from, at)) != std::string::npos;)
-      name.replace(at, std::strlen(from), to);
+    std::string replaced;
+    std::size_t done = 0;
+    for (std::size_t at; (at = name.find(from, done)) != std::string::npos;) {
+      replaced.append(name, done, at - done);
+      replaced.append(to);
+      done = at + std::strlen(from);
+    }
+    replaced.append(name, done, std::string::npos);
+    name.swap(replaced);
   };
   replace("std::__cxx11::", "std::");
   for (const char* const argument :
