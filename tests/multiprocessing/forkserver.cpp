@@ -112,10 +112,12 @@ TEST_CASE("the fork server is one small process for the program and all that des
 }
 
 TEST_CASE("the fork server keeps no descriptor for those that have ended") {
+  // It may not have all of its own before it has obeyed an order, and closes the last one's a moment
+  // after its end was told.
+  CHECK(code_of(StartMethod::forkserver, [] {}) == 0);
   const std::size_t before = descriptors_of(server());
   for (int i = 0; i < 30; ++i) CHECK(code_of(StartMethod::forkserver, [] {}) == 0);
-  for (int tries = 0; descriptors_of(server()) != before && tries < 5000; ++tries) ::sched_yield();
-  CHECK(descriptors_of(server()) == before);
+  CHECK(support::eventually([&] { return descriptors_of(server()) <= before; }));
 }
 
 TEST_CASE("the fork server takes no harm from what is no order") {
