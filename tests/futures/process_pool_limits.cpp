@@ -301,6 +301,20 @@ TEST_CASE("process pool messages name the option and its value") {
         "process pool: memory_limit must be at least 1, not 0");
 }
 
+TEST_CASE("process pool takes all its options at once and in their order") {
+  board::reset();
+  ProcessPoolExecutor pool({.max_workers = 1,
+                            .start_method = brood::multiprocessing::get_start_method(),
+                            .initializer = [] { board::bump(0); },
+                            .max_tasks_per_child = 1,
+                            .task_timeout = 60s,
+                            .memory_limit = 1 << 30,
+                            .on_crash = OnCrash::fail_task});
+  CHECK(pool.submit(square, 3).result() == 9);
+  CHECK(pool.submit({.timeout = 50s}, square, 4).result() == 16);
+  CHECK(board::get(0) >= 2);
+}
+
 TEST_CASE("process pool tells where a worker crashed") {
   if (sanitized) SKIP("a sanitizer handles the signals of a crash itself");
   ProcessPoolExecutor pool(1);

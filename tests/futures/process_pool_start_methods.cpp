@@ -110,7 +110,7 @@ const OwnProgram unprepared(
 
 const OwnProgram loses_its_server("loses_its_server", [] {
   ProcessPoolExecutor pool(
-      {.max_workers = 1, .max_tasks_per_child = 1, .start_method = StartMethod::forkserver});
+      {.max_workers = 1, .start_method = StartMethod::forkserver, .max_tasks_per_child = 1});
   std::printf("%d ", pool.submit(square, 2).result());
   const pid_t pid = support::children().begin()->first;  // there is no other
   const auto server = board::watch(pid);
@@ -141,13 +141,13 @@ TEST_CASE("process pool has what its start method gives it of the program") {
 TEST_CASE("process pool initializer crosses as a function or a lambda or with what it holds") {
   for (const StartMethod method : all) {
     ProcessPoolExecutor function(
-        {.max_workers = 1, .initializer = make_it_seven, .start_method = method});
+        {.max_workers = 1, .start_method = method, .initializer = make_it_seven});
     CHECK(function.submit(get_number).result() == 7);
     ProcessPoolExecutor lambda(
-        {.max_workers = 1, .initializer = [] { number = 8; }, .start_method = method});
+        {.max_workers = 1, .start_method = method, .initializer = [] { number = 8; }});
     CHECK(lambda.submit(get_number).result() == 8);
     ProcessPoolExecutor object(
-        {.max_workers = 1, .initializer = SetNumber{9}, .start_method = method});
+        {.max_workers = 1, .start_method = method, .initializer = SetNumber{9}});
     CHECK(object.submit(get_number).result() == 9);
     CHECK(number == 0);
   }
@@ -157,7 +157,7 @@ TEST_CASE("process pool initializer hands queues and locks to each worker") {
   for (const StartMethod method : all) {
     board::reset();
     const Announce announce{};
-    ProcessPoolExecutor pool({.max_workers = 2, .initializer = announce, .start_method = method});
+    ProcessPoolExecutor pool({.max_workers = 2, .start_method = method, .initializer = announce});
     auto first = pool.submit([] { return meet(static_cast<int>(::getpid())); });
     auto second = pool.submit([] { return meet(static_cast<int>(::getpid())); });
     const int one = announce.queue.get(60s);
@@ -176,7 +176,7 @@ TEST_CASE("process pool refuses an initializer that cannot cross and names its t
   for (const StartMethod method : others) {
     const auto text = message_of<std::invalid_argument>([&] {
       ProcessPoolExecutor pool(
-          {.initializer = [captured] { static_cast<void>(captured); }, .start_method = method});
+          {.start_method = method, .initializer = [captured] { static_cast<void>(captured); }});
     });
     CHECK_THAT(text, Catch::Matchers::ContainsSubstring("lambda") &&
                          Catch::Matchers::ContainsSubstring("StartMethod::fork"));
@@ -190,10 +190,10 @@ TEST_CASE("process pool whose initializer throws or cannot be read tells why") {
   support::LeakCheck nothing_left;
   for (const StartMethod method : others) {
     ProcessPoolExecutor dry(
-        {.initializer = [] { throw std::runtime_error("no water"); }, .start_method = method});
+        {.start_method = method, .initializer = [] { throw std::runtime_error("no water"); }});
     CHECK_THAT(message_of<futures::BrokenProcessPool>([&] { dry.submit(square, 1).result(); }),
                Catch::Matchers::ContainsSubstring("no water"));
-    ProcessPoolExecutor pool({.initializer = Unreadable{}, .start_method = method});
+    ProcessPoolExecutor pool({.start_method = method, .initializer = Unreadable{}});
     CHECK_THAT(message_of<futures::BrokenProcessPool>([&] { pool.submit(square, 1).result(); }),
                Catch::Matchers::ContainsSubstring("illegible"));
   }
@@ -271,9 +271,9 @@ TEST_CASE("process pool exceptions have their types where they were registered")
   }
   brood::register_exception<WorkersError>();
   for (const StartMethod method : others) {
-    ProcessPoolExecutor pool({.max_workers = 1,
-                              .initializer = [] { brood::register_exception<WorkersError>(); },
-                              .start_method = method});
+    ProcessPoolExecutor pool({.max_workers = 1, .start_method = method, .initializer = [] {
+                                brood::register_exception<WorkersError>();
+                              }});
     CHECK_THROWS_AS(pool.submit([] { throw WorkersError("there"); }).result(), WorkersError);
   }
 }
@@ -281,9 +281,9 @@ TEST_CASE("process pool exceptions have their types where they were registered")
 TEST_CASE("process pool keeps to its limits by each start method") {
   for (const StartMethod method : others) {
     ProcessPoolExecutor pool({.max_workers = 1,
+                              .start_method = method,
                               .max_tasks_per_child = 2,
-                              .task_timeout = 300ms,
-                              .start_method = method});
+                              .task_timeout = 300ms});
     const pid_t first = pool.submit(own_pid).result();
     CHECK(pool.submit(own_pid).result() == first);
     CHECK(pool.submit(own_pid).result() != first);
@@ -413,13 +413,12 @@ TEST_CASE("process pool task from a library that is not loaded there fails alone
                Catch::Matchers::ContainsSubstring("library that is not loaded there"));
     CHECK(pool.submit(square, 2).result() == 4);
     // The initializer may load it, or lie in it itself.
-    ProcessPoolExecutor prepared(
-        {.max_workers = 1,
-         .initializer = [] { ::dlopen(support::plugin_path("one").c_str(), RTLD_NOW); },
-         .start_method = method});
+    ProcessPoolExecutor prepared({.max_workers = 1, .start_method = method, .initializer = [] {
+                                    ::dlopen(support::plugin_path("one").c_str(), RTLD_NOW);
+                                  }});
     CHECK(prepared.submit(answer).result() == 1);
     ProcessPoolExecutor by_itself(
-        {.max_workers = 1, .initializer = answer, .start_method = method});
+        {.max_workers = 1, .start_method = method, .initializer = answer});
     CHECK(by_itself.submit(answer).result() == 1);
   }
 }

@@ -35,6 +35,9 @@ enum class OnCrash {
 struct ProcessPoolOptions {
   /// The most worker processes there will be, 1 to 4095. Default: os::process_cpu_count().
   std::optional<int> max_workers = {};
+  /// How the process that forks the workers comes to be; see ProcessPoolExecutor. Default:
+  /// multiprocessing::get_start_method(). (Python's mp_context.)
+  std::optional<multiprocessing::StartMethod> start_method = {};
   /// Called by each worker before its first task. When it throws, the pool is broken: everything
   /// unfinished, and later submits, fail with BrokenProcessPool.
   /// See Initializer for what it may be.
@@ -50,9 +53,6 @@ struct ProcessPoolOptions {
   /// does not count. In a build with a sanitizer there is no limit. Default: no limit.
   Count memory_limit = {};
   OnCrash on_crash = OnCrash::fail_task;
-  /// How the process that forks the workers comes to be; see ProcessPoolExecutor. Default:
-  /// multiprocessing::get_start_method(). (Python's mp_context.)
-  std::optional<multiprocessing::StartMethod> start_method = {};
 };
 
 struct TaskOptions {

@@ -257,9 +257,9 @@ class Pool {
  private:
   Pool(PoolOptions& options, StartMethod method)
       : executor_{{.max_workers = options.processes,
+                   .start_method = method,
                    .initializer = std::move(options.initializer),
-                   .max_tasks_per_child = options.maxtasksperchild,
-                   .start_method = method},
+                   .max_tasks_per_child = options.maxtasksperchild},
                   {.worker = method == StartMethod::fork    ? "ForkPoolWorker"
                              : method == StartMethod::spawn ? "SpawnPoolWorker"
                                                             : "ForkServerPoolWorker",
