@@ -469,6 +469,22 @@ TEST_CASE("Pool terminates when an exception unwinds and finishes when none does
   CHECK(board::get(2) == 40);
 }
 
+TEST_CASE("Pool that another is moved to finishes its own calls first") {
+  static_assert(std::movable<mp::Pool> && !std::is_copy_constructible_v<mp::Pool>);
+  mp::Pool pool(1);
+  const auto first = pool.apply_async(square, 3);
+  pool = mp::Pool(2);
+  CHECK(first.ready());
+  CHECK(first.get() == 9);
+  CHECK(pool.apply(square, 4) == 16);
+
+  mp::Pool other = std::move(pool);
+  CHECK(other.apply(square, 5) == 25);
+  CHECK_THROWS_AS(pool.apply(square, 6), std::runtime_error);
+  pool = std::move(other);
+  CHECK(pool.apply(square, 6) == 36);
+}
+
 TEST_CASE("Pool may be used from several threads at once") {
   mp::Pool pool(2);
   std::atomic<int> wrong{0};

@@ -107,7 +107,9 @@ class Pool {
   explicit Pool(PoolOptions options) : Pool{options, method_of(options)} {}
   Pool() : Pool{PoolOptions{}} {}
   Pool(Pool&&) noexcept = default;
-  ~Pool();
+  /// Ends the present one as the destructor does.
+  Pool& operator=(Pool&& other) noexcept;
+  ~Pool() { finish(); }
 
   /// `f(args...)` in a worker; waits for it. Throws what it threw.
   template <class F, class... Args>
@@ -309,6 +311,8 @@ class Pool {
   template <class T, class Ok, class Error>
   static void call_back(const futures::Future<T>& future, Callbacks<Ok, Error> callbacks);
 
+  void finish() noexcept;
+
   futures::ProcessPoolExecutor executor_;
   int exceptions_ = std::uncaught_exceptions();
 };
@@ -413,7 +417,16 @@ class PoolResults {
 
 // ---------------------------------------------------------------------------------------------
 
-inline Pool::~Pool() {
+inline Pool& Pool::operator=(Pool&& other) noexcept {
+  if (this != &other) {
+    finish();
+    executor_ = std::move(other.executor_);
+    exceptions_ = other.exceptions_;
+  }
+  return *this;
+}
+
+inline void Pool::finish() noexcept {
   if (!executor_.valid()) return;
   try {
     if (std::uncaught_exceptions() > exceptions_) terminate();
