@@ -15,6 +15,14 @@ class ProcessError : public virtual std::runtime_error {
   explicit ProcessError(const std::string& what) : std::runtime_error{what} {}
 };
 
+/// Nothing here throws it, for there is no Listener; a program that has one of its own can. Python:
+/// multiprocessing.AuthenticationError.
+class AuthenticationError : public ProcessError {
+ public:
+  explicit AuthenticationError(const std::string& what)
+      : std::runtime_error{what}, ProcessError{what} {}
+};
+
 /// A wait of multiprocessing ran out; also a brood::TimeoutError.
 class TimeoutError : public ProcessError, public brood::TimeoutError {
  public:
