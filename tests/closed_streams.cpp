@@ -20,7 +20,7 @@ namespace {
 template <class Program>
 int without_streams(Program program) {
   return board::in_child([&] {
-    ::alarm(60);
+    ::alarm(support::last_alarm);
     for (int fd = 0; fd < 3; ++fd) ::close(fd);
     return program();
   });

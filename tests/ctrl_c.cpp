@@ -37,7 +37,7 @@ support::Ended interrupted(std::uint32_t ready, Program program) {
     ::dup2(write.get(), 2);
     read.reset();
     write.reset();
-    ::alarm(60);
+    ::alarm(support::last_alarm);
     program();
     ::_exit(1);
   }
@@ -63,7 +63,7 @@ support::Ended interrupted(std::uint32_t ready, Program program) {
 const support::OwnProgram not_forking{"not_forking", [] {
                                         const mp::Semaphore at_work(0);
                                         const auto sleep = [](const mp::Semaphore& semaphore) {
-                                          ::alarm(50);
+                                          ::alarm(support::last_alarm);
                                           semaphore.release();
                                           for (;;) ::pause();
                                         };

@@ -391,7 +391,7 @@ TEST_CASE("process pool terminate and kill end running tasks and cancel the othe
     CHECK(crashed == 2);
     CHECK(cancelled == 1498);
     CHECK(board::get(5) == 0);
-    for (const auto& worker : workers) CHECK(board::ends(worker, 10s));
+    for (const auto& worker : workers) CHECK(board::ends(worker, 60s));
     CHECK_THROWS_AS(pool.submit(square, 1), std::runtime_error);
     pool.kill_workers();
     pool.terminate_workers();
@@ -464,7 +464,7 @@ TEST_CASE("process pool whose fork server is killed fails all that is unfinished
   for (auto& task : tasks)
     CHECK_THAT(message_of<futures::BrokenProcessPool>([&] { task.result(); }),
                Catch::Matchers::ContainsSubstring("fork server"));
-  for (const auto& worker : workers) CHECK(board::ends(worker, 10s));
+  for (const auto& worker : workers) CHECK(board::ends(worker, 60s));
   CHECK_THROWS_AS(pool.submit(square, 1), futures::BrokenProcessPool);
   pool.kill_workers();
   pool.shutdown();
@@ -564,8 +564,7 @@ TEST_CASE("process pool leaves no worker and no server when the program is kille
   }
   ::kill(program, SIGKILL);
   CHECK(board::reap(program) == -SIGKILL);
-  const brood::posix::Deadline deadline{support::under_tsan || support::under_asan ? 20s : 1s};
-  for (const auto& process : watched) CHECK(board::ends(process, deadline.timeout()));
+  for (const auto& process : watched) CHECK(board::ends(process, 60s));
   const auto bystander = board::watch(static_cast<pid_t>(board::get(6)));
   board::bump(5);
   CHECK(board::ends(bystander, 60s));  // before another test case takes the board

@@ -47,10 +47,12 @@ TEST_CASE("processes that wait for an Event see a set that is cleared at once") 
     event.clear();
     CHECK_FALSE(event.is_set());
     // Whoever was not asleep in the wait yet has missed it.
-    for (int tries = 0; tries < 300 && !team.join_for(100ms); ++tries) {
+    CHECK(eventually([&] {
+      if (team.join_for(100ms)) return true;
       event.set();
       event.clear();
-    }
+      return false;
+    }));
   }
   CHECK(team.join());
 }

@@ -222,7 +222,7 @@ TEST_CASE("Pool gives results of imap in order and of imap_unordered in any") {
   auto results = pool.imap(square, up_to(3));
   CHECK(results.left() == 3);
   CHECK(results.next() == 0);
-  CHECK(results.next(10s) == 1);
+  CHECK(results.next(60s) == 1);
   CHECK(results.next() == 4);
   CHECK(results.left() == 0);
   CHECK_THROWS_AS(results.next(), std::out_of_range);
@@ -311,7 +311,7 @@ TEST_CASE("Pool maps an empty range to nothing") {
   const std::vector<int> none;
   CHECK(pool.map(square, none).empty());
   CHECK(pool.map(square, none, 1).empty());
-  CHECK(pool.map_async(square, none).get(10s).empty());
+  CHECK(pool.map_async(square, none).get(60s).empty());
   CHECK(pool.starmap(add, std::vector<std::tuple<int, int>>{}).empty());
   CHECK(collect(pool.imap(square, none)).empty());
   CHECK(collect(pool.imap_unordered(square, none)).empty());

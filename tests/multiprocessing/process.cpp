@@ -709,7 +709,7 @@ TEST_CASE("processes start while other threads use brood and the heap") {
   int right = 0;
   for (int i = 0; i < 50; ++i) {
     const mp::Process process([&] {
-      ::alarm(30);
+      ::alarm(support::last_alarm);
       const std::string name = watched.name() + mp::current_process().name();
       if (mp::active_children().empty() && watched.pid() != 0) std::exit(name.empty() ? 1 : 17);
     });

@@ -162,7 +162,7 @@ TEST_CASE("a bare fork does not wait for the processes of its parent") {
     process.start();
     const pid_t pid = ::fork();
     if (pid == 0) {
-      ::alarm(20);
+      ::alarm(support::last_alarm);
       std::exit(mp::active_children().empty() ? 0 : 1);
     }
     say(std::to_string(support::wait_for(pid)) + ";");

@@ -283,7 +283,7 @@ TEST_CASE("timeouts bound get and put as a whole") {
     return Clock::now() - start;
   };
   CHECK(elapsed([&] { CHECK_THROWS_AS(q.get(50ms), queue::Empty); }) >= 50ms);
-  CHECK(elapsed([&] { CHECK_THROWS_AS(q.get(50ms), queue::Empty); }) < 10s);
+  CHECK(elapsed([&] { CHECK_THROWS_AS(q.get(50ms), queue::Empty); }) < 60s);
   CHECK_THROWS_AS(q.get(0s), queue::Empty);
   CHECK_THROWS_AS(q.get(-1s), queue::Empty);
   q.put(1);
@@ -656,7 +656,7 @@ TEST_CASE("threads and processes share a queue") {
   std::vector<std::unique_ptr<Child>> children;
   for (int p = 0; p < 3; ++p)
     children.push_back(std::make_unique<Child>([q] {
-      ::alarm(40);
+      ::alarm(support::last_alarm);
       for (int i = 1; i <= 1000; ++i) q.put(i);
     }));
   for (const auto& child : children) CHECK(child->code() == 0);

@@ -97,7 +97,7 @@ int rage(const Storm& storm) {
   const auto producer = [&] {
     const int id = producers++;
     mp::Process process([&record, q, id] {
-      ::alarm(60);
+      ::alarm(support::last_alarm);
       for (int i = 0; i < most_each; ++i) {
         q.put({id, i, text_of(id, i)});
         record.put[id] = i + 1;
@@ -108,7 +108,7 @@ int rage(const Storm& storm) {
   };
   const auto consumer = [&] {
     mp::Process process([&record, q, batch = storm.batch] {
-      ::alarm(60);
+      ::alarm(support::last_alarm);
       std::vector<int> last(most_producers, -1);
       take_all(q, batch, [&](const Item& item) {
         const auto place = static_cast<std::size_t>(item.producer * most_each + item.number);
@@ -132,8 +132,9 @@ int rage(const Storm& storm) {
   const auto end = std::chrono::steady_clock::now() + storm.most;
   int kills = 0;
   std::size_t most_there = 0;
-  while (kills < storm.kills && std::chrono::steady_clock::now() < end &&
-         producers < most_producers - 3) {
+  while ((kills < storm.kills && std::chrono::steady_clock::now() < end &&
+          producers < most_producers - 3) ||
+         killed_consumers == 0) {
     const timespec pause{0, static_cast<long>(random() % 3'000'000)};
     ::nanosleep(&pause, nullptr);
     const std::size_t which = random() % 3;
@@ -152,13 +153,13 @@ int rage(const Storm& storm) {
     for (auto& process : putting)  // those that have put all are replaced too
       if (!process.is_alive()) process = producer();
   }
-  for (const auto& process : putting) CHECK(process.join(40s));
+  for (const auto& process : putting) CHECK(process.join(support::patience));
   bool all_settled = true;
   if constexpr (joinable) {
     // The dead owe at most an item each, or a batch: settled here, and then the queue is done.
     for (std::size_t i = 0; i <= static_cast<std::size_t>(killed_consumers) * storm.batch; ++i) {
       try {
-        all_settled = q.join(40s);
+        all_settled = q.join(support::patience);
         break;
       } catch (const mp::ProcessError&) {
         q.task_done();
@@ -168,7 +169,7 @@ int rage(const Storm& storm) {
   CHECK(all_settled);
   q.shutdown();
   for (const auto& process : getting) {
-    CHECK(process.join(40s));
+    CHECK(process.join(support::patience));
     CHECK(process.exitcode() == 0);
   }
   CHECK(q.empty());

@@ -355,7 +355,7 @@ void rage(mp::QueueOptions options, std::chrono::milliseconds length, unsigned s
   if constexpr (requires { q.task_done(); }) {
     for (; settled_for_dead <= killed_consumers * most_batch; ++settled_for_dead) {
       try {
-        all_settled = q.join(40s);
+        all_settled = q.join(patience);
         break;
       } catch (const mp::ProcessError&) {
         q.task_done();

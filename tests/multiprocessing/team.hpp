@@ -103,7 +103,7 @@ class Team {
   template <class F>
   static mp::Process make(F work) {
     mp::Process process([work] {
-      ::alarm(100);
+      ::alarm(support::last_alarm);
       work();
     });
     process.start();

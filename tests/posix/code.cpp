@@ -333,7 +333,7 @@ TEST_CASE("a child asks for places whatever other threads did at the fork") {
   for (int i = 0; i < 100 && failed == 0; ++i) {
     const pid_t pid = ::fork();
     if (pid == 0) {
-      ::alarm(60);
+      ::alarm(support::last_alarm);
       ::_exit(find(posix::place_of(words)) == words ? 0 : 1);
     }
     if (pid > 0 && support::wait_for(pid) != 0) ++failed;

@@ -118,7 +118,7 @@ TEST_CASE("fork server that is stopped takes its workers with it") {
   board::await(0, 1);
   const auto worker = board::watch(next(server).pid);
   server.stop();
-  CHECK(board::ends(worker, 10s));
+  CHECK(board::ends(worker, 60s));
 }
 
 TEST_CASE("fork server runs workers with default signals and no standard input") {

@@ -44,7 +44,7 @@ template <class F>
 pid_t sender(const Sockets& sockets, F send) {
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
-  ::alarm(60);
+  ::alarm(support::last_alarm);
   ::close(sockets.here.get());
   try {
     send(sockets.there.get());

@@ -20,6 +20,7 @@
 
 #include "support/catch.hpp"
 #include "support/failing_calls.hpp"
+#include "support/patience.hpp"
 #include "support/refused_calls.hpp"
 #include "support/start_ways.hpp"
 
@@ -74,11 +75,8 @@ std::string difference_now(const Traces& before, const Traces& after) {
 // What is there that was not. On a busy machine a killed child may take so long to end that a
 // thread is left to wait for it, so a difference is looked at again before it is believed.
 std::string difference(const Traces& before) {
-  for (int tries = 0;; ++tries) {
-    const Traces after;
-    if (tries == 10'000 || after == before) return difference_now(before, after);
-    ::poll(nullptr, 0, 1);
-  }
+  support::eventually([&] { return Traces() == before; });
+  return difference_now(before, Traces());
 }
 
 // How a start went. Of fixed size, so that it is no trace.

@@ -68,24 +68,24 @@ TEST_CASE("a program whose reader has gone is ended by SIGPIPE") {
 TEST_CASE("a pipeline that runs out of time is ended as a whole") {
   const auto way = support::each_start_way();
   const support::LeakCheck nothing_left;
-  const auto start = std::chrono::steady_clock::now();
-  try {
-    pipeline({{"sh", "-c", "echo early; exec sleep 60"}, {"cat"}}, {.timeout = 500ms, .out = PIPE});
-    FAIL("no exception");
-  } catch (const TimeoutExpired& error) {
-    CHECK(error.out() == "early\n");
-    CHECK_THAT(error.what(), ContainsSubstring(" | cat"));
-  }
-  CHECK(std::chrono::steady_clock::now() - start < 10s);
+  CHECK(support::with_some_limit(200ms, [](auto limit) {
+    try {
+      pipeline({{"sh", "-c", "echo early; exec sleep 600"}, {"cat"}},
+               {.timeout = limit, .out = PIPE});
+      FAIL("no exception");
+    } catch (const TimeoutExpired& error) {
+      CHECK_THAT(error.what(), ContainsSubstring(" | cat"));
+      return error.out() == "early\n";
+    }
+    return false;
+  }));
 }
 
 TEST_CASE("a pipeline of which one program cannot start leaves none running") {
   const auto way = support::each_start_way();
   const support::LeakCheck nothing_left;
-  const auto start = std::chrono::steady_clock::now();
-  CHECK_THROWS_AS(pipeline({{"sleep", "60"}, {"/no/such/program"}, {"cat"}}),
+  CHECK_THROWS_AS(pipeline({{"sleep", "600"}, {"/no/such/program"}, {"cat"}}),
                   brood::os::FileNotFoundError);
-  CHECK(std::chrono::steady_clock::now() - start < 10s);
 }
 
 TEST_CASE("a pipeline can write to files and sinks") {

@@ -263,7 +263,7 @@ TEST_CASE(
           if (!std::exchange(armed, false)) return;
           if (::syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr) != 0) return;
           char byte;
-          ::alarm(60);
+          ::alarm(support::last_alarm);
           ::_exit(::read(told, &byte, 1) == 1 ? 0 : 1);
         },
         nullptr, nullptr);

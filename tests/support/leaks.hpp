@@ -8,13 +8,12 @@
 //   }
 //
 // Or at a point of one's choosing: nothing_left.expect_clean(). Everything here asks the kernel
-// alone, through /proc and /dev/shm, and knows nothing of the library under test.
+// alone, through /proc and /dev/shm, and trusts the library under test with nothing but its clock.
 #pragma once
 
 #include <dirent.h>
 #include <pthread.h>
 #include <sys/types.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -27,6 +26,7 @@
 #include <string>
 
 #include "catch.hpp"
+#include "patience.hpp"
 
 namespace support {
 
@@ -48,7 +48,7 @@ std::set<std::string> shm_names();
 
 // Compares the four with what they were when it was made. A thread that was joined or a child that
 // was just waited for may take the kernel a moment to forget, so a difference is looked at again
-// for some seconds before it is believed; a clean state is seen at once. Children are compared by
+// and again before it is believed; a clean state is seen at once. Children are compared by
 // pid, descriptors by number and target; fewer threads than before are no difference. Use it in the
 // main thread.
 class LeakCheck {
@@ -66,7 +66,7 @@ class LeakCheck {
   // none.
   std::string difference() const;
 
-  // The same after waiting for it to become empty, for at most five seconds.
+  // The same after waiting for it to become empty.
   std::string settled_difference() const;
 
  private:
@@ -125,11 +125,7 @@ inline void start_sanitizer_thread() {
     if (::pthread_create(&thread, nullptr, note_tid, nullptr) != 0) return false;
     ::pthread_join(thread, nullptr);
     const std::string task = "/proc/self/task/" + std::to_string(tid);
-    const timespec pause{0, 1'000'000};
-    for (int tries = 0; ::access(task.c_str(), F_OK) == 0 && tries < 5000; ++tries) {
-      ::nanosleep(&pause, nullptr);
-    }
-    return true;
+    return eventually([&] { return ::access(task.c_str(), F_OK) != 0; });
   }();
   static_cast<void>(started);
 #endif
@@ -231,12 +227,8 @@ inline std::string LeakCheck::difference() const {
 }
 
 inline std::string LeakCheck::settled_difference() const {
-  std::string text = difference();
-  for (int tries = 0; !text.empty() && tries < 500; ++tries) {
-    const timespec pause{0, 10'000'000};
-    ::nanosleep(&pause, nullptr);
-    text = difference();
-  }
+  std::string text;
+  eventually([&] { return (text = difference()).empty(); });
   return text;
 }
 

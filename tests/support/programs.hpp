@@ -90,7 +90,7 @@ Ended program(F body) {
   if (pid == 0) {
     read.reset();
     report_to = write.release();
-    ::alarm(50);
+    ::alarm(support::last_alarm);
     try {
       body();
     } catch (const std::exception& error) {

@@ -85,7 +85,7 @@ class OwnProgram {
       for (const StartMethod one : start_methods)
         if (std::strcmp(method, name_of(one)) == 0) brood::multiprocessing::set_start_method(one);
     if (program == nullptr) return;
-    ::alarm(50);
+    ::alarm(support::last_alarm);
     int code = 97;
     try {
       code = program->body_();

@@ -50,7 +50,7 @@ class Stranger {
     std::fflush(nullptr);
     pid_ = ::fork();
     if (pid_ != 0) return;
-    ::alarm(100);
+    ::alarm(support::last_alarm);
     socket_.reset();
     int code = 2;
     try {

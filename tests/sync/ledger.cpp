@@ -60,7 +60,7 @@ template <class F>
 pid_t child(F body) {
   const pid_t pid = ::fork();
   if (pid == 0) {
-    ::alarm(40);
+    ::alarm(support::last_alarm);
     body();
     ::_exit(0);
   }

@@ -50,7 +50,7 @@ template <class F>
 void die_in(F body) {
   const pid_t pid = ::fork();
   if (pid == 0) {
-    ::alarm(30);
+    ::alarm(support::last_alarm);
     body();
     ::_exit(1);
   }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/patience.hpp"
 #include "support/sleepers.hpp"
 
 using namespace brood;
@@ -47,7 +48,7 @@ std::string in_child(F program) {
   if (pid == 0) {
     ::close(ends[0]);
     report_to = ends[1];
-    ::alarm(60);
+    ::alarm(support::last_alarm);
     program();
     std::exit(3);
   }
