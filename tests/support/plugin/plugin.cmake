@@ -57,6 +57,7 @@ endif()
 
 foreach(test IN ITEMS test_posix_code test_crossing test_futures_process_pool_start_methods)
   target_link_libraries(${test} PRIVATE plugin_linked)
+  set_target_properties(${test} PROPERTIES BROOD_USUAL_LINKER ON) # they look at what it makes
   add_dependencies(${test} ${plugin_TARGETS})
   target_compile_definitions(${test} PRIVATE "PLUGIN_DIR=\"${CMAKE_CURRENT_BINARY_DIR}/plugin\"")
 endforeach()
