@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <brood/format.hpp>
 #include <string>
@@ -85,6 +86,13 @@ TEST_CASE("what threads wait for prints its value") {
   CHECK(fmt::format("{}", event) == "<Event: set>");
   const threading::Barrier barrier{2};
   CHECK(fmt::format("{}", barrier) == "<Barrier: waiters=0/2>");
+  const threading::Thread waiting([barrier] { barrier.wait(); });
+  waiting.start();
+  while (barrier.n_waiting() == 0) ::sched_yield();
+  CHECK(fmt::format("{}", barrier) == "<Barrier: waiters=1/2>");
+  barrier.wait();
+  waiting.join();
+  CHECK(fmt::format("{}", barrier) == "<Barrier: waiters=0/2>");
   barrier.abort();
   CHECK(fmt::format("{}", barrier) == "<Barrier: broken>");
 }
@@ -149,6 +157,7 @@ TEST_CASE("a Future prints its state") {
   const futures::Future<void> cancelled;
   cancelled.cancel();
   CHECK(fmt::format("{}", cancelled) == "<Future state=cancelled>");
+  CHECK(fmt::format("{}", futures::AnyFuture{cancelled}) == "<Future state=cancelled>");
 }
 
 TEST_CASE("exceptions of brood print their text") {
@@ -156,4 +165,10 @@ TEST_CASE("exceptions of brood print their text") {
   const os::FileNotFoundError missing{ENOENT, "open", "plate"};
   CHECK(fmt::format("{}", missing) == missing.what());
   CHECK(fmt::format("{:.4}", TimeoutError{"late again"}) == "late");
+  CHECK(fmt::format("{}", threading::BrokenBarrierError{"broken"}) == "broken");
+  CHECK(fmt::format("{}", multiprocessing::AuthenticationError{"digest"}) == "digest");
+  const multiprocessing::BufferTooShort too_short{"the whole message"};
+  CHECK(fmt::format("{}", too_short) == too_short.what());
+  const futures::TaskTimeout timeout{"wash", std::chrono::seconds{2}, 4711};
+  CHECK(fmt::format("{}", timeout) == "wash ran longer than 2 s, worker process 4711 was killed");
 }

@@ -152,8 +152,7 @@ inline std::string to_text(const multiprocessing::Barrier& barrier) {
 }
 
 /// The state only: a result need not be printable.
-template <class T>
-std::string to_text(const futures::Future<T>& future) {
+inline std::string to_text(const futures::FutureHandle& future) {
   if (future.cancelled()) return "<Future state=cancelled>";
   if (!future.done()) return future.running() ? "<Future state=running>" : "<Future state=pending>";
   const auto error = future.exception();
@@ -242,6 +241,9 @@ struct fmt::formatter<brood::multiprocessing::Barrier>
 template <class T>
 struct fmt::formatter<brood::futures::Future<T>>
     : brood::format::TextFormatter<brood::futures::Future<T>> {};
+template <>
+struct fmt::formatter<brood::futures::AnyFuture>
+    : brood::format::TextFormatter<brood::futures::AnyFuture> {};
 
 // Each by name: fmt/std.h has a formatter for whatever is a std::exception.
 template <>
@@ -275,7 +277,15 @@ struct fmt::formatter<brood::queue::Full> : brood::format::ExceptionFormatter {}
 template <>
 struct fmt::formatter<brood::queue::ShutDown> : brood::format::ExceptionFormatter {};
 template <>
+struct fmt::formatter<brood::threading::BrokenBarrierError> : brood::format::ExceptionFormatter {};
+template <>
 struct fmt::formatter<brood::multiprocessing::ProcessError> : brood::format::ExceptionFormatter {};
+template <>
+struct fmt::formatter<brood::multiprocessing::AuthenticationError>
+    : brood::format::ExceptionFormatter {};
+template <>
+struct fmt::formatter<brood::multiprocessing::BufferTooShort> : brood::format::ExceptionFormatter {
+};
 template <>
 struct fmt::formatter<brood::multiprocessing::TimeoutError> : brood::format::ExceptionFormatter {};
 template <>
@@ -293,5 +303,7 @@ template <>
 struct fmt::formatter<brood::futures::BrokenProcessPool> : brood::format::ExceptionFormatter {};
 template <>
 struct fmt::formatter<brood::futures::WorkerCrashed> : brood::format::ExceptionFormatter {};
+template <>
+struct fmt::formatter<brood::futures::TaskTimeout> : brood::format::ExceptionFormatter {};
 template <>
 struct fmt::formatter<brood::futures::RemoteError> : brood::format::ExceptionFormatter {};

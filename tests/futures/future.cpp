@@ -243,6 +243,12 @@ TEST_CASE("set_exception takes an exception itself") {
   CHECK_THROWS_AS(future.set_exception(std::out_of_range{"again"}), futures::InvalidStateError);
 }
 
+TEST_CASE("set_result makes the result of a list in braces") {
+  const Future<std::vector<int>> future;
+  future.set_result({1, 2, 3});
+  CHECK(future.result() == std::vector{1, 2, 3});
+}
+
 TEST_CASE("set_exception refuses null") {
   const Future<int> future;
   CHECK_THROWS_AS(future.set_exception(nullptr), std::invalid_argument);

@@ -167,7 +167,7 @@ class Future : public FutureHandle {
 
   /// Completes it. Throws InvalidStateError when it is done or an executor is at work on it, and
   /// what the constructor of T throws.
-  template <class U>
+  template <class U = T>
   requires(!std::is_void_v<T> && std::is_constructible_v<T, U>) void set_result(U&& value) const;
   void set_result() const requires std::is_void_v<T>;
 
