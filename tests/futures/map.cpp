@@ -55,6 +55,9 @@ TEST_CASE("map gives results in the order of the input") {
 
 TEST_CASE("map takes several ranges up to the end of the shortest") {
   ThreadPoolExecutor pool(2);
+  const int tens[] = {10, 20, 30};
+  CHECK(collect(pool.map([](int i) { return i + 1; }, tens)) == std::vector{11, 21, 31});
+  CHECK(collect(pool.map(std::plus{}, tens, up_to(2))) == std::vector{10, 21});
   CHECK(collect(pool.map(std::plus{}, up_to(5), std::vector{10, 20, 30})) ==
         std::vector{10, 21, 32});
   CHECK(collect(pool.map([](int a, int b, int c) { return a + b + c; }, up_to(3),

@@ -437,7 +437,8 @@ class MapInput final : public MapSource<Item> {
     } else {
       return std::apply(
           [&](Input<Ranges>&... inputs) {
-            if (((inputs.at == inputs.end) || ...)) return false;
+            const bool at_end = ((inputs.at == inputs.end) || ...);
+            if (at_end) return false;
             f(pass_element<Ranges>(*inputs.at)...);
             (++inputs.at, ...);
             return true;

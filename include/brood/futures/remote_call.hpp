@@ -131,11 +131,15 @@ class RemoteCall {
     // Braces: read in order.
     std::tuple<Args...> args{in.read<Args>()...};
     in.expect_end();
+    auto* place = &args;
+    // GCC 12 supposes that a member function may be virtual, and so warns of each object that is
+    // too small for that, if it sees its size.
+    if constexpr (std::is_member_function_pointer_v<F>) asm("" : "+r"(place));
     if constexpr (std::is_void_v<remote_result_t<F, Args...>>) {
-      std::apply(std::move(f), std::move(args));
+      std::apply(std::move(f), std::move(*place));
       out.allocate(0);
     } else {
-      write_result(out, std::apply(std::move(f), std::move(args)));
+      write_result(out, std::apply(std::move(f), std::move(*place)));
     }
   }
 };
