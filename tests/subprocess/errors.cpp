@@ -35,7 +35,14 @@ TEST_CASE("a program that does not exist is an error that names it") {
       }
     }
   }
-  CHECK_THROWS_AS(Popen({"true"}, {.executable = "/no/shell", .shell = true}), FileNotFoundError);
+  for (const bool shell : {false, true}) {
+    try {
+      Popen({"true"}, {.executable = "/no/such/executable", .shell = shell});
+      FAIL("no exception");
+    } catch (const FileNotFoundError& error) {
+      CHECK(error.filename() == "/no/such/executable");
+    }
+  }
 }
 
 TEST_CASE("a directory that does not exist is an error that names it and not the program") {
