@@ -320,6 +320,29 @@ TEST_CASE("places are asked for by many threads while libraries come and go") {
   CHECK(wrong.load() == 0);
 }
 
+TEST_CASE("places are asked for in a library that another thread closes") {
+  CodePlace places[4];
+  for (int i = 0; i < 4; ++i) {
+    const Plugin plugin(plugin_path(i % 2 == 0 ? "two" : "bare_two"));
+    places[i] = posix::place_of(plugin.address(i < 2 ? "plugin_words" : "plugin_answer"));
+  }
+  std::atomic<bool> stop{false};
+  std::thread other([&] {
+    for (int i = 0; i < 5000; ++i)
+      const Plugin plugin(plugin_path(i % 2 == 0 ? "two" : "bare_two"));
+    stop = true;
+  });
+  std::size_t asked = 0;
+  for (; !stop; ++asked) {
+    find(places[0]);
+    find(places[1]);
+    find(places[2], SegmentUse::code);
+    find(places[3], SegmentUse::code);
+  }
+  other.join();
+  CHECK(asked != 0);
+}
+
 TEST_CASE("a child asks for places whatever other threads did at the fork") {
   std::atomic<bool> stop{false};
   std::atomic<int> asking{0};

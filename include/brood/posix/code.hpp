@@ -69,7 +69,8 @@ struct Extent {
   }
 };
 
-/// One program or library in this process, as the loader tells it. Valid until it is unloaded.
+/// One program or library in this process, as the loader tells it. Another thread may unload a
+/// library at any time: but for id and base, it is to be asked in dl_iterate_phdr(3) alone.
 struct LoadedModule {
   std::uint64_t id = 0;  // 0: there is none, or nobody has asked yet
   std::uintptr_t base = 0;
@@ -173,19 +174,32 @@ class LoadedModules {
  public:
   static LoadedModules& here() noexcept { return immortal<LoadedModules>(); }
 
-  /// The module at an address; with the id 0 when there is none.
-  LoadedModule around(const void* address) noexcept {
-    const auto at = reinterpret_cast<std::uintptr_t>(address);
-    return program_.holds(at, 1, 0) ? program_ : find({.address = at});
-  }
-  /// The program itself.
-  const LoadedModule& program() const noexcept { return program_; }
-  /// Its code.
-  const Extent& program_code() const noexcept { return program_code_; }
+  /// What was found of a module. It was there when it was looked for.
+  struct Found {
+    std::uint64_t id = 0;  // 0: there is none
+    std::uintptr_t base = 0;
+    std::uintptr_t begin = 0;  // of its first segment
+    bool has_place = false;    // that was asked for
+  };
 
-  LoadedModule named(std::uint64_t id) noexcept {
-    return program_.id == id ? program_ : find({.id = id});
+  /// Bytes of a module, and the flags of the segment they have to lie in (PF_R, PF_X).
+  struct Place {
+    std::uintptr_t offset = 0;
+    std::size_t size = 0;
+    ElfW(Word) flags = 0;
+  };
+
+  /// The module at an address.
+  Found around(const void* address) noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(address);
+    return program_.holds(at, 1, 0) ? found(program_, {}) : find({.address = at});
   }
+  /// The module of that id, and whether it has a place.
+  Found named(std::uint64_t id, Place place) noexcept {
+    return program_.id == id ? found(program_, place) : find({.id = id, .place = place});
+  }
+  /// The program's code.
+  const Extent& program_code() const noexcept { return program_code_; }
 
  private:
   friend LoadedModules& immortal<LoadedModules>();
@@ -205,16 +219,22 @@ class LoadedModules {
   struct Query {
     std::uintptr_t address = 0;
     std::uint64_t id = 0;  // 0: asks by address
+    Place place = {};
     LoadedModules* modules = nullptr;
     bool remembered = false;  // what is remembered was looked at
-    LoadedModule found = {};
+    Found found = {};
 
     bool wants(const LoadedModule& module) const noexcept {
       return id != 0 ? module.id == id : module.holds(address, 1, 0);
     }
   };
 
-  LoadedModule find(Query query) noexcept {
+  static Found found(const LoadedModule& module, Place place) noexcept {
+    return {module.id, module.base, module.begin(),
+            module.holds(module.base + place.offset, place.size, place.flags)};
+  }
+
+  Found find(Query query) noexcept {
     const Locked lock{mutex_};
     query.modules = this;
     ::dl_iterate_phdr(
@@ -237,7 +257,7 @@ class LoadedModules {
         unloaded_ = info.dlpi_subs;
       }
       if (last.id != 0 && query.wants(last)) {
-        query.found = last;
+        query.found = found(last, query.place);
         return true;
       }
     }
@@ -250,7 +270,8 @@ class LoadedModules {
     }
     module = known;
     if (!query.wants(module)) return false;
-    query.found = last = module;
+    last = module;
+    query.found = found(module, query.place);
     return true;
   }
 
@@ -264,7 +285,7 @@ class LoadedModules {
 };
 
 inline CodePlace place_of(const void* address) {
-  const LoadedModule module = LoadedModules::here().around(address);
+  const auto module = LoadedModules::here().around(address);
   if (module.id == 0) {
     char text[96];
     std::snprintf(text, sizeof text, "%p lies in no program or library that is loaded here",
@@ -277,20 +298,20 @@ inline CodePlace place_of(const void* address) {
 inline const void* address_of(CodePlace place, std::size_t size, std::size_t alignment,
                               SegmentUse use) noexcept {
   if (place.module == 0) return nullptr;
-  const LoadedModule module = LoadedModules::here().named(place.module);
+  const auto module = LoadedModules::here().named(
+      place.module,
+      {place.offset, size, use == SegmentUse::code ? ElfW(Word){PF_X} : ElfW(Word){PF_R}});
   const std::uintptr_t address = module.base + place.offset;
-  if (module.id == 0 || address % alignment != 0 ||
-      !module.holds(address, size, use == SegmentUse::code ? PF_X : PF_R))
-    return nullptr;
+  if (!module.has_place || address % alignment != 0) return nullptr;
   return reinterpret_cast<const void*>(address);
 }
 
 inline bool is_loaded(std::uint64_t module) noexcept {
-  return module != 0 && LoadedModules::here().named(module).id != 0;
+  return module != 0 && LoadedModules::here().named(module, {}).id != 0;
 }
 
 inline std::string module_path(const void* address) {
-  const LoadedModule module = LoadedModules::here().around(address);
+  const auto module = LoadedModules::here().around(address);
   std::string path;
   // The loader's own name may be relative to where the program was then, and the program has none.
   // Lines are "BEGIN-END FLAGS OFFSET DEVICE INODE      PATH".
@@ -301,7 +322,7 @@ inline std::string module_path(const void* address) {
     unsigned long begin = 0, end = 0;
     int name = 0;
     if (std::sscanf(line, "%lx-%lx %*s %*s %*s %*s %n", &begin, &end, &name) != 2) continue;
-    if (module.begin() < begin || module.begin() >= end) continue;
+    if (module.begin < begin || module.begin >= end) continue;
     path.assign(line + name, std::strcspn(line + name, "\n"));
     break;
   }
