@@ -6,10 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <brood/futures.hpp>
 #include <brood/futures/process_pool.hpp>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "support/board.hpp"
@@ -45,6 +47,41 @@ std::size_t bytes_of_pool() {
 }
 
 }  // namespace
+
+TEST_CASE("process pool table has room for large data while it is trimmed") {
+  TaskTable table(1);
+  constexpr std::size_t units = 8;
+  std::atomic<bool> trimmed{false};
+  std::thread trimmer([&] {
+    for (int i = 0; i < 5000; ++i) table.trim();
+    trimmed = true;
+  });
+  int refused = 0;
+  while (!trimmed) {
+    const auto first = table.claim_units(5 * TaskTable::unit_size, TaskTable::pool, units);
+    if (first)
+      table.free_units(*first, 5 * TaskTable::unit_size);
+    else
+      ++refused;
+  }
+  trimmer.join();
+  CHECK(refused == 0);
+}
+
+TEST_CASE("process pool table knows what memory it has when its descriptor is closed") {
+  TaskTable table(1);
+  const auto first = table.claim_units(3 * mib, TaskTable::pool);
+  REQUIRE(first);
+  table.free_units(*first, 3 * mib);
+  const int file = table.file();
+  const int kept = ::dup(file);
+  REQUIRE(::close(file) == 0);
+  table.trim();
+  // It is there still, and can be claimed without the descriptor.
+  CHECK(table.claim_units(3 * mib, TaskTable::pool));
+  REQUIRE(::dup2(kept, file) == file);
+  ::close(kept);
+}
 
 TEST_CASE("process pool table keeps memory that is let go until it is trimmed") {
   TaskTable table(1);

@@ -24,7 +24,9 @@
 //
 // Arguments and results too large for a slot lie in an arena of 64 KiB units, each marked with its
 // owner (the pool, or a worker); what a dead worker had claimed is freed by its mark. The pool
-// believes no place that a worker names before it has looked whether it lies in the table.
+// believes no place that a worker names before it has looked whether it lies in the table. While it
+// gives memory back, which `trims` tells by an odd number, it holds units that are free: who finds
+// no room meanwhile waits for the end of that, which is short, and looks again.
 //
 // Sleep and wake. A worker that finds nothing sets its bit in `sleepers`, looks again, and sleeps
 // on its own word. notify() wakes one sleeper: it names it in `waking`, takes its bit away and
@@ -176,6 +178,7 @@ class TaskTable {
     alignas(64) std::atomic<std::uint64_t> ring[slots];       // ticket << 16 | slot
     std::atomic<std::uint32_t> lowest_unit;                   // where a search starts: a hint
     std::atomic<std::uint32_t> used_units;                    // beyond these none was ever claimed
+    std::atomic<std::uint32_t> trims;                         // odd: one is under way; slept on
   };
 
   explicit TaskTable(std::uint32_t workers) : workers_{workers} {
@@ -237,10 +240,14 @@ class TaskTable {
     const std::size_t count = (size + unit_size - 1) / unit_size;
     end = std::min<std::size_t>(end, units_);
     if (count > end) return std::nullopt;
-    const std::uint32_t hint = shared_->lowest_unit.load(relaxed);
-    auto first = claim_run(hint, end, count, owner);
-    if (!first && hint != 0) first = claim_run(0, end, count, owner);
-    if (!first) return std::nullopt;
+    std::optional<std::uint32_t> first;
+    while (!first) {
+      const std::uint32_t trims = shared_->trims.load();
+      const std::uint32_t hint = shared_->lowest_unit.load(relaxed);
+      first = claim_run(hint, end, count, owner);
+      if (!first && hint != 0) first = claim_run(0, end, count, owner);
+      if (!first && !was_trimmed_since(trims)) return std::nullopt;
+    }
     shared_->lowest_unit.store(static_cast<std::uint32_t>(*first + count), relaxed);
     if (const int error = reserve(*first, size)) {
       free_units(*first, size);
@@ -255,8 +262,7 @@ class TaskTable {
   /// Units that lie far out go back to the machine; the others stay warm until trim().
   void free_units(std::uint32_t first, std::size_t size) noexcept {
     const std::size_t count = (size + unit_size - 1) / unit_size;
-    const bool warm = first + count <= warm_units;
-    if (!warm) release(first, first + count);
+    const bool warm = first + count <= warm_units || !release(first, first + count);
     for (std::size_t i = first; i < first + count; ++i) {
       const bool has_memory = warm && (owners_[i].load(relaxed) & bare) == 0;
       owners_[i].store(has_memory ? free_and_warm : free, std::memory_order_release);
@@ -264,18 +270,25 @@ class TaskTable {
     lower_hint(first);
   }
 
-  /// Gives back the memory of all units that are free.
+  /// Gives back the memory of all units that are free. By one thread of the pool at a time.
   void trim() noexcept {
+    shared_->trims.fetch_add(1);
     const std::uint32_t used = std::min(shared_->used_units.load(), units_);
     for (std::uint32_t unit = 0; unit < used; ++unit) {
       const std::uint32_t first = unit;
       while (unit < used && claim_free(unit, pool)) ++unit;
       if (first == unit) continue;
-      release(first, unit);
-      for (std::uint32_t i = first; i < unit; ++i)
-        owners_[i].store(free, std::memory_order_release);
+      const bool released = release(first, unit);
+      for (std::uint32_t i = first; i < unit; ++i) {
+        if (released)
+          owners_[i].store(free, std::memory_order_release);
+        else
+          unclaim(i);
+      }
       lower_hint(first);
     }
+    shared_->trims.fetch_add(1);
+    posix::futex_wake(shared_->trims, INT_MAX, posix::Scope::process_shared);
   }
 
   /// What `worker` had claimed there is the pool's now: it stays when that one is dead.
@@ -499,12 +512,21 @@ class TaskTable {
     for (; run != 0; --run) unclaim(end - run);
     return std::nullopt;
   }
+  // After a search in vain: whether trim() may have been in its way since `trims` was read.
+  bool was_trimmed_since(std::uint32_t trims) const noexcept {
+    std::uint32_t now = shared_->trims.load();
+    for (; now % 2 != 0; now = shared_->trims.load())
+      posix::futex_wait(shared_->trims, now, posix::Deadline{forever},
+                        posix::Scope::process_shared);
+    return now != trims;
+  }
   bool claim_free(std::size_t unit, std::uint16_t owner) noexcept {
-    std::uint16_t seen = owners_[unit].load(relaxed);
+    // Acquire: who sees trim()'s mark here sees its number in `trims` too.
+    std::uint16_t seen = owners_[unit].load(std::memory_order_acquire);
     if (seen != free && seen != free_and_warm) return false;
     const auto claimed = static_cast<std::uint16_t>(seen == free ? owner | bare : owner);
-    // Acquire: pairs with the release in free_units.
-    return owners_[unit].compare_exchange_strong(seen, claimed, std::memory_order_acquire);
+    // Acquire: pairs with the release in free_units. Release: with the acquire above.
+    return owners_[unit].compare_exchange_strong(seen, claimed, std::memory_order_acq_rel);
   }
   void unclaim(std::size_t unit) noexcept {
     owners_[unit].store((owners_[unit].load(relaxed) & bare) != 0 ? free : free_and_warm,
@@ -531,9 +553,11 @@ class TaskTable {
     }
     return 0;
   }
-  void release(std::size_t first, std::size_t end) noexcept {
-    if (!file_identity_.is_of(file_.get())) return;
+  // False: it is still there, something has closed the descriptor.
+  bool release(std::size_t first, std::size_t end) noexcept {
+    if (!file_identity_.is_of(file_.get())) return false;
     posix::release_memory(file_.get(), base() + first * unit_size, (end - first) * unit_size);
+    return true;
   }
 
   // Before a unit is claimed: whoever dies after that has left its mark among the used ones. In
