@@ -217,11 +217,16 @@ TEST_CASE("process pool takes the start method that was set") {
 }
 
 TEST_CASE("process pool workers start others by the method that they were started by") {
-  for (const StartMethod method : all) {
-    ProcessPoolExecutor executor({.max_workers = 1, .start_method = method});
-    CHECK(executor.submit([] { return static_cast<int>(mp::get_start_method()); }).result() ==
-          static_cast<int>(method));
+  const StartMethod before = mp::get_start_method();
+  for (const StartMethod usual : {StartMethod::fork, StartMethod::spawn}) {
+    mp::set_start_method(usual, true);
+    for (const StartMethod method : all) {
+      ProcessPoolExecutor executor({.max_workers = 1, .start_method = method});
+      CHECK(executor.submit([] { return static_cast<int>(mp::get_start_method()); }).result() ==
+            static_cast<int>(method));
+    }
   }
+  mp::set_start_method(before, true);
 }
 
 TEST_CASE("process pool workers know their names and their parent by each start method") {

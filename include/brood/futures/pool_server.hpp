@@ -20,10 +20,11 @@ class PoolServer {
   /// `workers` are those of `table` with `settings`, for a server that is forked. Throws
   /// std::invalid_argument if the initializer can't cross, what its Serializer throws, and as
   /// posix::ForkServer or multiprocessing::launch().
-  static posix::ForkServer start(multiprocessing::StartMethod method, const TaskTable& table,
-                                 const WorkerSettings& settings, PoolWorkers& workers) {
-    if (method == multiprocessing::StartMethod::fork) return posix::ForkServer{workers};
-    return launch(method, table, settings);
+  static posix::ForkServer start(const TaskTable& table, const WorkerSettings& settings,
+                                 PoolWorkers& workers) {
+    if (settings.start_method == multiprocessing::StartMethod::fork)
+      return posix::ForkServer{workers};
+    return launch(table, settings);
   }
 
  private:
@@ -43,8 +44,7 @@ class PoolServer {
   };
   static_assert(std::is_trivially_copyable_v<Record>);
 
-  static posix::ForkServer launch(multiprocessing::StartMethod method, const TaskTable& table,
-                                  const WorkerSettings& settings);
+  static posix::ForkServer launch(const TaskTable& table, const WorkerSettings& settings);
   static void run(serialization::Reader& in);
   static Initializer read_initializer(posix::CodePlace place, serialization::Reader& in);
   static const multiprocessing::LaunchEntry entry_;
@@ -55,8 +55,7 @@ inline constinit const multiprocessing::LaunchEntry PoolServer::entry_{&PoolServ
 
 // ---------------------------------------------------------------------------------------------
 
-inline posix::ForkServer PoolServer::launch(multiprocessing::StartMethod method,
-                                            const TaskTable& table,
+inline posix::ForkServer PoolServer::launch(const TaskTable& table,
                                             const WorkerSettings& settings) {
   const Initializer& initializer = settings.initializer;
   if (initializer && initializer.entry() == nullptr)
@@ -86,10 +85,10 @@ inline posix::ForkServer PoolServer::launch(multiprocessing::StartMethod method,
   bytes += settings.name;
   bytes += settings.program_name;
   bytes += last;
-  auto process = multiprocessing::launch(method, entry_, bytes, reduction,
+  auto process = multiprocessing::launch(settings.start_method, entry_, bytes, reduction,
                                          {.name = settings.name,
                                           .code = initializer ? initializer.code() : nullptr,
-                                          .start_method = method});
+                                          .start_method = settings.start_method});
   return {std::move(mine), std::move(process)};
 }
 
@@ -99,6 +98,7 @@ inline void PoolServer::run(serialization::Reader& in) {
   Record record;
   std::memcpy(&record, in.read_bytes(sizeof record).data(), sizeof record);
   WorkerSettings settings;
+  settings.start_method = multiprocessing::get_start_method();  // this process was told
   settings.max_tasks = record.max_tasks;
   settings.memory = static_cast<std::size_t>(record.memory);
   settings.program = posix::ProcessIdentity{record.program};

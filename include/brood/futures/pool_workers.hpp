@@ -14,6 +14,7 @@ namespace brood::futures {
 
 /// What they have to know.
 struct WorkerSettings {
+  multiprocessing::StartMethod start_method;  // theirs, and the one for what they start
   Initializer initializer;
   std::uint32_t max_tasks = 0;  // a worker ends after so many; 0: no limit
   std::size_t memory = 0;       // bytes that a worker may take of its own; 0: no limit
@@ -39,6 +40,7 @@ class PoolWorkers final : public posix::ForkedWorkers {
         posix::make_ref<multiprocessing::ProcessState>(std::move(name), false, std::move(identity),
                                                        settings_.program.pid()),
         settings_.program, settings_.program_name);
+    multiprocessing::set_start_method(settings_.start_method, true);
     posix::LoadedModules::here();
     posix::CrashRecorder::install();
     table_.done_event().set();

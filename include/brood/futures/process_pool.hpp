@@ -467,11 +467,12 @@ inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options, Name
   core_ = posix::make_ref<ProcessPoolCore>(ProcessPoolSettings{
       static_cast<std::uint32_t>(workers), options.task_timeout,
       options.on_crash == OnCrash::break_pool,
-      options.start_method ? *options.start_method : multiprocessing::get_start_method(),
-      WorkerSettings{std::move(options.initializer),
-                     options.max_tasks_per_child ? static_cast<std::uint32_t>(tasks) : 0,
-                     options.memory_limit.has_value() ? static_cast<std::size_t>(memory) : 0,
-                     names.worker, processes.self()->name(), processes.identity()}});
+      WorkerSettings{
+          options.start_method ? *options.start_method : multiprocessing::get_start_method(),
+          std::move(options.initializer),
+          options.max_tasks_per_child ? static_cast<std::uint32_t>(tasks) : 0,
+          options.memory_limit.has_value() ? static_cast<std::size_t>(memory) : 0, names.worker,
+          processes.self()->name(), processes.identity()}});
 }
 
 inline void ProcessPoolExecutor::check_option(const char* pool, const char* name,

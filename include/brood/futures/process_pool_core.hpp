@@ -106,7 +106,6 @@ struct ProcessPoolSettings {
   std::uint32_t max_workers;
   Timeout task_timeout;
   bool break_on_crash;
-  multiprocessing::StartMethod start_method;
   WorkerSettings workers;
 };
 
@@ -117,8 +116,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
         table_{settings_.max_workers},
         workers_(settings_.max_workers),
         in_slot_(TaskTable::slots),
-        server_{
-            PoolServer::start(settings_.start_method, table_, settings_.workers, pool_workers_)} {
+        server_{PoolServer::start(table_, settings_.workers, pool_workers_)} {
     free_slots_.reserve(TaskTable::slots);
     for (std::uint32_t slot = TaskTable::slots; slot != 0; --slot) free_slots_.push_back(slot - 1);
     LiveExecutors::add(*this);
