@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The memory that large arguments and results cross by.
 #include <dirent.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -16,6 +17,8 @@
 
 #include "support/board.hpp"
 #include "support/catch.hpp"
+#include "support/failing_calls.hpp"
+#include "support/patience.hpp"
 
 namespace futures = brood::futures;
 using futures::Future;
@@ -222,4 +225,62 @@ TEST_CASE("a callback cannot cancel a task that has just turned out too large fo
     return 0;
   });
   CHECK(code == 0);
+}
+
+TEST_CASE("process pool futures become done whichever allocation fails") {
+  const auto kill_itself = [] { ::raise(SIGKILL); };
+  const std::string large(300'000, 'l');
+  const auto size_of = [](const std::string& text) { return text.size(); };
+  std::atomic<int> called_back{0};
+  int submitted_with_callback = 0;
+  bool all_done = true;
+  const auto becomes_done = [](const auto& future) {
+    try {
+      future.exception(support::patience);
+      return true;
+    } catch (const futures::TimeoutError&) {
+      return false;
+    }
+  };
+  bool has_failed = true;
+  for (int nth = 1; has_failed && nth < 300; ++nth) {
+    ProcessPoolExecutor executor(2);
+    std::vector<Future<int>> numbers;
+    std::vector<Future<std::size_t>> sizes;
+    std::vector<Future<void>> killed;
+    numbers.reserve(100);
+    sizes.reserve(1);
+    killed.reserve(1);
+    {
+      const support::FailingCall allocation{"new", nth, ENOMEM};
+      const auto survives = [](const auto& f) {
+        try {
+          f();
+        } catch (const std::exception&) {  // the lack of memory, or a pool that broke for it
+        }
+      };
+      for (int i = 0; i < 3; ++i)
+        survives([&] {
+          numbers.push_back(executor.submit([](int n) { return n; }, i));
+          numbers.back().add_done_callback([&](auto) { ++called_back; });
+          ++submitted_with_callback;
+        });
+      survives([&] { sizes.push_back(executor.submit(size_of, large)); });
+      survives([&] { numbers.front().result(support::patience); });
+      survives([&] { killed.push_back(executor.submit(kill_itself)); });
+      survives([&] {
+        for (const int n : executor.map(
+                 {.timeout = support::patience, .chunksize = 4}, [](int n) { return n; },
+                 std::vector<int>(20, 7)))
+          if (n != 7) std::abort();
+      });
+      for (const auto& future : numbers) all_done &= becomes_done(future);
+      for (const auto& future : sizes) all_done &= becomes_done(future);
+      for (const auto& future : killed) all_done &= becomes_done(future);
+      has_failed = allocation.has_failed();
+    }
+    REQUIRE(all_done);
+  }
+  CHECK_FALSE(has_failed);
+  CHECK(called_back.load() == submitted_with_callback);
 }

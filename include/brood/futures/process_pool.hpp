@@ -258,9 +258,10 @@ class RemoteTask final : public FutureState<R>, public RemoteWork {
   void fail(std::exception_ptr error) noexcept override {
     if (this->try_start()) failed(std::move(error));
   }
-  void publish(posix::List<Callbacks>* later) noexcept override {
-    if (status_ != Status::pending) Callbacks{this, FutureState<R>::publish(status_)}.run(later);
+  bool publish(RunCallbacks when) noexcept override {
+    return status_ != Status::pending && RemoteWork::publish_state(*this, status_, when);
   }
+  void run_kept() noexcept override { this->run_kept_callbacks(); }
   void cancel() noexcept override { FutureState<R>::cancel(); }
 
   // As a future's state.
@@ -344,13 +345,22 @@ class RemoteChunkTask final : public posix::RefCounted, public RemoteWork {
     for (auto& item : items_)
       if (item->status_ == Status::pending && item->try_start()) failed(*item, error);
   }
-  void publish(posix::List<Callbacks>* later) noexcept override {
-    for (auto& item : take_items())
+  bool publish(RunCallbacks when) noexcept override {
+    auto items = take_items();
+    bool kept = false;
+    for (auto& item : items)
       if (item->status_ != Status::pending)
-        Callbacks{item.get(), item->publish(item->status_)}.run(later);
+        kept |= RemoteWork::publish_state(*item, item->status_, when);
+    if (!kept) return false;
+    const posix::Locked lock{mutex_};
+    items_ = std::move(items);
+    return true;
+  }
+  void run_kept() noexcept override {
+    for (auto& item : take_items()) item->run_kept_callbacks();
   }
   void cancel() noexcept override {
-    for (auto& item : copy_items()) item->cancel();
+    for (std::size_t i = 0; const auto item = item_at(i); ++i) item->cancel();
   }
 
  private:
@@ -387,9 +397,10 @@ class RemoteChunkTask final : public posix::RefCounted, public RemoteWork {
     }
   }
 
-  std::vector<posix::Ref<Item>> copy_items() {
+  // Null: it is the end, or they were taken away.
+  posix::Ref<Item> item_at(std::size_t index) noexcept {
     const posix::Locked lock{mutex_};
-    return items_;
+    return index < items_.size() ? items_[index] : nullptr;
   }
   std::vector<posix::Ref<Item>> take_items() {
     const posix::Locked lock{mutex_};
@@ -431,8 +442,8 @@ struct ProcessPoolExecutor::Submit {
     const std::size_t before = futures.size();
     const auto task = posix::make_ref<Task>(core, Chunk::entry);
     Chunk::dump(*task, f, crossing(calls));
-    task->make_items(calls.size(), futures);
     try {
+      task->make_items(calls.size(), futures);
       core->submit(*task);
     } catch (...) {
       futures.resize(before);

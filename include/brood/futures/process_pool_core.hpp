@@ -29,6 +29,9 @@
 // the fork server's socket, where deaths are reported, and on a pidfd of the server, no longer than
 // until the first running task with a time limit has to end. User code
 // (results being read, callbacks) runs in it with no lock held.
+//
+// Between the claim of a result and the end of its future nothing is allocated, so that a lack of
+// memory takes away no result but the one that has no room itself.
 #pragma once
 
 #include <vector>
@@ -43,19 +46,9 @@ namespace brood::futures {
 
 class ProcessPoolCore;
 
-/// The callbacks of a future that is done, each with a handle of it.
-struct Callbacks {
-  StateBase* state;
-  Callback* first;
-  /// Runs them, or puts them into `later`.
-  void run(posix::List<Callbacks>* later) const noexcept {
-    if (first == nullptr) return;
-    if (later == nullptr)
-      state->run_callbacks(first);
-    else
-      later->push_back(*this);
-  }
-};
+/// Where the callbacks of a future run that becomes done: in this thread at once, or where
+/// RemoteWork::run_kept() is called.
+enum class RunCallbacks { here, later };
 
 /// A task as the pool sees it, whatever its result type. The pool holds one reference from submit
 /// until it is collected or withdrawn. Its bytes are put into it before it is submitted.
@@ -78,18 +71,30 @@ class RemoteWork : public ByteSink {
   virtual void load(Outcome outcome, std::string_view bytes) noexcept = 0;
   /// There will be no result but this.
   virtual void fail(std::exception_ptr error) noexcept = 0;
-  /// Makes the future(s) done. Callbacks run here, or are put into `later`.
-  virtual void publish(posix::List<Callbacks>* later) noexcept = 0;
+  /// Makes the future(s) done. Whether there are callbacks that run later.
+  virtual bool publish(RunCallbacks when) noexcept = 0;
+  /// Runs those.
+  virtual void run_kept() noexcept = 0;
   /// Cancels what can be cancelled.
   virtual void cancel() noexcept = 0;
 
  protected:
   ~RemoteWork();
 
+  static bool publish_state(StateBase& state, Status status, RunCallbacks when) noexcept {
+    Callback* const callbacks = state.publish(status);
+    if (when == RunCallbacks::here)
+      state.run_callbacks(callbacks);
+    else
+      state.keep_callbacks(callbacks);
+    return when == RunCallbacks::later && callbacks != nullptr;
+  }
+
   const posix::Ref<ProcessPoolCore> core_;
 
  private:
   friend ProcessPoolCore;
+  friend class WorkList;
   static constexpr std::uint64_t queued = 0, withdrawn = ~std::uint64_t{0};
 
   const RemoteEntry& entry_;
@@ -97,9 +102,36 @@ class RemoteWork : public ByteSink {
   std::string bytes_;                         // dropped when they lie in a slot; large ones are
   Place large_{0, Place::in_slot};            // written where the worker will read them
   std::atomic<std::uint64_t> where_{queued};  // queued, withdrawn, or ticket << 16 | slot
-  RemoteWork* next_ = nullptr;                // the backlog; guarded by the pool's mutex,
-  RemoteWork* previous_ = nullptr;            // as the two below
+  RemoteWork* next_ = nullptr;  // in the backlog, guarded by the pool's mutex as is what follows;
+  RemoteWork* previous_ = nullptr;  // after that in a WorkList
   bool in_backlog_ = false;
+};
+
+/// Tasks that are in no backlog and in no slot any more, each with the pool's reference.
+class WorkList {
+ public:
+  bool empty() const noexcept { return first_ == nullptr; }
+  void push_back(RemoteWork& task) noexcept {
+    task.next_ = nullptr;
+    (last_ == nullptr ? first_ : last_->next_) = &task;
+    last_ = &task;
+  }
+  /// Its tasks are here now, after the others.
+  void append(WorkList& other) noexcept {
+    while (RemoteWork* const task = other.pop()) push_back(*task);
+  }
+  /// The first one, null if there is none.
+  RemoteWork* pop() noexcept {
+    RemoteWork* const task = first_;
+    if (task == nullptr) return nullptr;
+    first_ = task->next_;
+    if (first_ == nullptr) last_ = nullptr;
+    return task;
+  }
+
+ private:
+  RemoteWork* first_ = nullptr;
+  RemoteWork* last_ = nullptr;
 };
 
 struct ProcessPoolSettings {
@@ -118,6 +150,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
         in_slot_(TaskTable::slots),
         server_{PoolServer::start(table_, settings_.workers, pool_workers_)} {
     free_slots_.reserve(TaskTable::slots);
+    collected_.reserve(TaskTable::slots);
+    done_.reserve(TaskTable::slots);
     for (std::uint32_t slot = TaskTable::slots; slot != 0; --slot) free_slots_.push_back(slot - 1);
     LiveExecutors::add(*this);
   }
@@ -255,8 +289,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     posix::List<RemoteWork*> pending;
     {
       const posix::Locked lock{mutex_};
-      shut_down_ = true;
       if (cancel_futures) pending = retain_all();
+      shut_down_ = true;
       if (!collecting_ && !finished_) {  // nothing was ever submitted
         finished_ = true;
         server_.stop();
@@ -334,11 +368,6 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     Outcome outcome;
     bool sound;
   };
-  struct Failure {
-    RemoteWork* task;
-    std::exception_ptr error;
-  };
-
   bool is_collector() const noexcept {
     return collector_.joinable() && pthread_equal(collector_.native_handle(), pthread_self()) != 0;
   }
@@ -399,7 +428,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
         std::uint64_t where = RemoteWork::queued;  // a withdrawn one is forget()'s
         if (!task.where_.compare_exchange_strong(where, RemoteWork::withdrawn)) return true;
         --unfinished_;
-        hopeless_.push_back({&task, std::current_exception()});
+        task.fail(std::current_exception());
+        hopeless_.push_back(task);
         return true;
       }
     }
@@ -484,12 +514,19 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     return tasks;
   }
 
-  // Nothing more will be done; gives all tasks up.
-  posix::List<Failure> break_pool(const std::string& reason) {
-    if (broken_.empty()) broken_ = reason;
-    posix::List<Failure> failures;
+  // Nothing more will be done; adds all tasks to those that have failed.
+  void break_pool(const char* reason, WorkList& failures) noexcept {
+    if (broken_.empty()) {
+      try {
+        broken_ = reason;
+      } catch (const std::bad_alloc&) {
+        broken_ = "out of memory";  // which needs none
+      }
+    }
+    const std::exception_ptr error = error_of([this] { return BrokenProcessPool{broken_}; });
     const auto give_up = [&](RemoteWork& task) {
-      failures.push_back({&task, std::make_exception_ptr(BrokenProcessPool{broken_})});
+      task.fail(error);
+      failures.push_back(task);
       --unfinished_;
     };
     while (first_ != nullptr) {
@@ -512,26 +549,35 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     }
     for (std::uint32_t worker = 0; worker < workers_.size(); ++worker)
       if (workers_[worker].state != WorkerState::absent) server_.signal(worker, SIGKILL);
-    return failures;
   }
 
   // (With the mutex held until here.)
 
-  static void settle(posix::List<Failure> failures) noexcept {
-    for (auto& [task, error] : failures) {
-      task->fail(std::move(error));
-      task->publish(nullptr);
+  // The error that `make()` returns, or std::bad_alloc where there is no memory for it.
+  template <class Make>
+  static std::exception_ptr error_of(Make make) noexcept {
+    try {
+      return std::make_exception_ptr(make());
+    } catch (...) {
+      return std::current_exception();
+    }
+  }
+
+  // Tasks that have been told their failure.
+  static void settle(WorkList& failures) noexcept {
+    while (RemoteWork* const task = failures.pop()) {
+      task->publish(RunCallbacks::here);
       task->release();
     }
   }
 
   void fail_hopeless() noexcept {
-    posix::List<Failure> failures;
+    WorkList failures;
     {
       const posix::Locked lock{mutex_};
-      failures.swap(hopeless_);
+      failures.append(hopeless_);
     }
-    settle(std::move(failures));
+    settle(failures);
   }
 
   // In the collector thread.
@@ -539,11 +585,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   void collect_until_finished() noexcept {
     const auto self = posix::Ref<ProcessPoolCore>::adopt(this);
     static_cast<void>(self.get());
-    try {
-      while (collect_once()) {
-      }
-    } catch (const std::exception& error) {
-      give_up(error.what());
+    while (collect_or_give_up()) {
     }
     if (server_gone_)
       server_.stop();
@@ -559,14 +601,23 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   }
 
   // False: nothing is left to do but to wait for the workers' end.
+  bool collect_or_give_up() noexcept {
+    try {
+      return collect_once();
+    } catch (const std::exception& error) {
+      give_up(error.what());
+      return true;  // a waiting thread may still have a result in hand
+    }
+  }
+
   bool collect_once() {
     const bool news = collect_results();
     bool time_to_look = false;
-    posix::List<Callbacks> later;
+    WorkList later;
     if (!receive_reports() || server_ended_) give_up("the process pool's fork server has died");
     {
       const posix::Locked lock{mutex_};
-      later.swap(later_);
+      later.append(later_);
       if (later.empty() && (server_gone_ || !broken_.empty() || shut_down_) && unfinished_ == 0) {
         stopping_ = true;
         table_.shared().stop.store(1);
@@ -584,8 +635,12 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       time_to_look =
           limited_ != 0 && now() >= std::min(first_end_, Slot::end_of(looked_, least_limit_));
     }
-    for (const Callbacks& callbacks : later) callbacks.run(nullptr);
-    if (news || !later.empty()) {
+    const bool kept = !later.empty();
+    while (RemoteWork* const task = later.pop()) {
+      task->run_kept();
+      task->release();
+    }
+    if (news || kept) {
       if (time_to_look) expire_tasks();
       return true;
     }
@@ -659,7 +714,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     return false;
   }
 
-  bool collect_results() {
+  bool collect_results() noexcept {
     collected_.clear();
     for (std::uint32_t i = 0; i < TaskTable::slots / 64; ++i) {
       auto& word = table_.shared().done[i];
@@ -671,7 +726,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   }
 
   // Reads the results of these slots, where they are done.
-  bool collect(const posix::List<std::uint32_t>& slots) {
+  bool collect(const posix::List<std::uint32_t>& slots) noexcept {
     done_.clear();
     {
       const posix::Locked lock{mutex_};
@@ -689,7 +744,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     table_.notify();
     fail_hopeless();
     for (const Done& done : done_) {
-      done.task->publish(nullptr);
+      done.task->publish(RunCallbacks::here);
       done.task->release();
     }
     return true;
@@ -703,8 +758,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       if (in_slot_[index].task != &task || !claim(index, done)) return;
     }
     load(done);
-    posix::List<Callbacks> later;
-    task.publish(&later);
+    const bool has_callbacks = task.publish(RunCallbacks::later);
     bool collector_cares = false;
     bool work_waits = false;
     bool failed = false;
@@ -713,14 +767,14 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       work_waits = first_ != nullptr;
       let_go(done);
       failed = !hopeless_.empty();
-      for (const Callbacks& callbacks : later) later_.push_back(callbacks);
-      collector_cares = !later.empty() || shut_down_ || !broken_.empty() ||
+      if (has_callbacks) later_.push_back(task);
+      collector_cares = has_callbacks || shut_down_ || !broken_.empty() ||
                         (arena_left_ != 0 && !posix::exchange(arena_watched_, true));
     }
     if (collector_cares) table_.done_event().set();
     if (work_waits) table_.notify();
     if (failed) fail_hopeless();
-    task.release();
+    if (!has_callbacks) task.release();
   }
 
   // With the mutex held: false when there is nothing to read, or somebody else does.
@@ -743,8 +797,10 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     if (done.sound)
       done.task->load(done.outcome, {bytes, static_cast<std::size_t>(done.result.size)});
     else
-      done.task->fail(std::make_exception_ptr(serialization::SerializationError{
-          "serialization: the worker has spoilt the memory that it shares with the pool"}));
+      done.task->fail(error_of([] {
+        return serialization::SerializationError{
+            "serialization: the worker has spoilt the memory that it shares with the pool"};
+      }));
   }
   // With the mutex held.
   void let_go(const Done& done) noexcept {
@@ -780,34 +836,35 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
 
   // No process could be had. With others at work that is bearable, else not.
   void worker_missing(const posix::ForkReport& report) {
-    posix::List<Failure> failures;
+    const std::string why =
+        "the process pool can't start a worker: " + std::generic_category().message(report.detail);
+    WorkList failures;
     {
       const posix::Locked lock{mutex_};
       workers_[report.worker] = {};
-      if (--present_ == 0)
-        failures = break_pool("the process pool can't start a worker: " +
-                              std::generic_category().message(report.detail));
+      if (--present_ == 0) break_pool(why.c_str(), failures);
     }
-    settle(std::move(failures));
+    settle(failures);
   }
 
   void worker_ended(const posix::ForkReport& report) {
     const std::uint32_t worker = report.worker;
     const WorkerCell& cell = table_.cell(worker);
     const bool died = cell.left.load(std::memory_order_acquire) == 0;
-    posix::List<std::uint32_t> its_slots;
+    collected_.clear();
     for (std::uint32_t index = 0; died && index < TaskTable::slots; ++index) {
       const std::uint64_t word = table_.slot(index).word.load(std::memory_order_acquire);
       if (SlotWord::phase(word) >= Phase::taken && SlotWord::worker(word) == worker)
-        its_slots.push_back(index);
+        collected_.push_back(index);
     }
     // What it had finished counts, though it may not have got round to telling.
-    collect(its_slots);
-    posix::List<Failure> failures;
+    collect(collected_);
+    WorkList failures;
     bool killed = false;  // by us
+    char why[sizeof cell.text + 64] = {};
     {
       const posix::Locked lock{mutex_};
-      for (const std::uint32_t index : its_slots) {
+      for (const std::uint32_t index : collected_) {
         const Slot& slot = table_.slot(index);
         const std::uint64_t word = slot.word.load(std::memory_order_acquire);
         const Phase phase = SlotWord::phase(word);
@@ -815,8 +872,11 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
             SlotWord::worker(word) != worker || in_slot_[index].task == nullptr)
           continue;
         if (phase == Phase::expired) killed = true;
-        failures.push_back(phase == Phase::expired ? timed_out(index, report)
-                                                   : crashed(index, cell.crash, report));
+        RemoteWork& task = *in_slot_[index].task;
+        task.fail(phase == Phase::expired
+                      ? error_of([&] { return timed_out(index, report); })
+                      : error_of([&] { return crashed(index, cell.crash, report); }));
+        failures.push_back(task);
         free_slot(index);
         --unfinished_;
       }
@@ -827,24 +887,22 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       }
       workers_[worker] = {};
       --present_;
-      posix::List<Failure> more;
       if (cell.failed.load(std::memory_order_acquire) != 0)
-        more = break_pool("the initializer of the process pool failed: " +
-                          std::string{cell.text, ::strnlen(cell.text, sizeof cell.text)});
+        std::snprintf(why, sizeof why, "the initializer of the process pool failed: %.*s",
+                      static_cast<int>(sizeof cell.text), cell.text);
       else if (settings_.break_on_crash && died && !killed && replace_ && broken_.empty())
-        more = break_pool("worker process " + std::to_string(report.pid) +
-                          " of the process pool died");
+        std::snprintf(why, sizeof why, "worker process %d of the process pool died", report.pid);
       else if (deaths_in_a_row_ > 3 * workers_.size() + 50)
-        more = break_pool("the workers of the process pool die before they begin with a task");
+        std::strcpy(why, "the workers of the process pool die before they begin with a task");
       else if (!replace_ && present_ == 0 && unfinished_ != 0)
-        more = break_pool("the workers of the process pool were ended");
-      for (Failure& failure : more) failures.push_back(std::move(failure));
+        std::strcpy(why, "the workers of the process pool were ended");
+      if (why[0] != '\0') break_pool(why, failures);
       publish_backlog();
       start_workers();
     }
     table_.notify();
     fail_hopeless();
-    settle(std::move(failures));
+    settle(failures);
   }
 
   // What the task in a slot calls.
@@ -855,14 +913,12 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     return called_name(in_slot_[index].task->entry_, {bytes, static_cast<std::size_t>(args.size)});
   }
 
-  Failure timed_out(std::uint32_t index, const posix::ForkReport& report) const {
-    RemoteWork& task = *in_slot_[index].task;
-    return {&task, std::make_exception_ptr(TaskTimeout{
-                       called_in(index), std::chrono::nanoseconds{task.limit_}, report.pid})};
+  TaskTimeout timed_out(std::uint32_t index, const posix::ForkReport& report) const {
+    return {called_in(index), std::chrono::nanoseconds{in_slot_[index].limit}, report.pid};
   }
 
-  Failure crashed(std::uint32_t index, const posix::CrashRecord& crash,
-                  const posix::ForkReport& report) const {
+  WorkerCrashed crashed(std::uint32_t index, const posix::CrashRecord& crash,
+                        const posix::ForkReport& report) const {
     const Slot& slot = table_.slot(index);
     const std::int64_t started = slot.started.load(std::memory_order_relaxed);
     WorkerCrashed::Details details{report.pid,
@@ -882,17 +938,17 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
         details.calls[i] =
             const_cast<void*>(posix::address_of(crash.places[i], 1, 1, posix::SegmentUse::code));
     }
-    return {in_slot_[index].task, std::make_exception_ptr(WorkerCrashed{std::move(details)})};
+    return WorkerCrashed{std::move(details)};
   }
 
-  void give_up(const std::string& reason) noexcept {
-    posix::List<Failure> failures;
+  void give_up(const char* reason) noexcept {
+    WorkList failures;
     {
       const posix::Locked lock{mutex_};
       server_gone_ = true;
-      failures = break_pool(reason);
+      break_pool(reason, failures);
     }
-    settle(std::move(failures));
+    settle(failures);
   }
 
   const ProcessPoolSettings settings_;
@@ -914,10 +970,10 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   std::uint32_t limited_ = 0;                  // of these, such with a time limit
   std::int64_t least_limit_ = Slot::no_limit;  // there ever was
   std::size_t unfinished_ = 0;                 // in slots or in the backlog
-  posix::List<Failure> hopeless_;
-  posix::List<Callbacks> later_;  // for the collector to run
-  std::string broken_;            // why; empty: it is not
-  bool collecting_ = false;       // the collector was started
+  WorkList hopeless_;                          // have failed, and are to be told so
+  WorkList later_;                             // have callbacks for the collector to run
+  std::string broken_;                         // why; empty: it is not
+  bool collecting_ = false;                    // the collector was started
   std::int64_t arena_left_ = 0;  // when something in it was freed; 0: there is nothing to give back
   bool arena_watched_ = false;   // the collector will look in time
   bool shut_down_ = false;

@@ -156,6 +156,11 @@ class StateBase {
   /// Runs what publish() returned.
   void run_callbacks(Callback* first) noexcept;
 
+  /// Instead: keeps it for run_kept_callbacks(), to be called once, after this, by any thread that
+  /// holds a reference.
+  void keep_callbacks(Callback* first) noexcept { callbacks_ = first; }
+  void run_kept_callbacks() noexcept { run_callbacks(posix::exchange(callbacks_, nullptr)); }
+
   /// publish() and run_callbacks().
   void complete(Status status) noexcept { run_callbacks(publish(status)); }
 
@@ -274,7 +279,7 @@ class StateBase {
 
   mutable std::atomic<std::uint64_t> references_{owner};
   Waiter* waiters_ = nullptr;      // guarded by `locked`, as is the next
-  Callback* callbacks_ = nullptr;  // newest first
+  Callback* callbacks_ = nullptr;  // newest first; when done, those that are kept
   std::exception_ptr error_;       // written by the owner, read when done
   std::atomic<std::uint32_t> word_{bits(Status::pending)};
 
