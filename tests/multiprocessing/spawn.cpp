@@ -121,6 +121,33 @@ const OwnProgram does_not_call(
     },
     OwnProgram::Call::nothing);
 
+// In the processes that it spawns main() ends without it.
+const OwnProgram calls_too_late(
+    "calls_too_late",
+    [] {
+      if (std::getenv(posix::spawned_variable) != nullptr)
+        return std::atoi(std::getenv("BROOD_TEST_CODE"));
+      mp::freeze_support();
+      for (const char* const code : {"0", "7"}) {
+        ::setenv("BROOD_TEST_CODE", code, 1);
+        const mp::Process process({.start_method = StartMethod::spawn},
+                                  [] { std::printf("ran;"); });
+        process.start();
+        process.join();
+        std::printf("%d;", process.exitcode().value());
+        std::fflush(stdout);
+      }
+      try {
+        brood::futures::ProcessPoolExecutor pool(
+            {.max_workers = 1, .start_method = StartMethod::spawn});
+        pool.submit([] {}).result();
+      } catch (const brood::futures::BrokenProcessPool&) {
+        std::printf("broken;");
+      }
+      return 0;
+    },
+    OwnProgram::Call::nothing);
+
 const OwnProgram says_main("says_main", [] {
   std::printf("main;");
   return 5;
@@ -224,6 +251,17 @@ TEST_CASE("a spawned process ends by std exit with static objects and handlers o
 
 TEST_CASE("without freeze_support nothing is spawned and main runs once") {
   CHECK(does_not_call.run().said == "main;refused;refused;");
+}
+
+TEST_CASE("a spawned process whose main ends without freeze_support has not ended well") {
+  const auto ended = calls_too_late.run();
+  INFO(ended.said);
+  CHECK(ended.code == 0);
+  CHECK(contains(ended.said, "has ended by itself (code 0) before it had called freeze_support()"));
+  CHECK(contains(ended.said, "\n1;"));
+  CHECK(contains(ended.said, "has ended by itself (code 7) before"));
+  CHECK(contains(ended.said, "\n7;"));
+  CHECK(contains(ended.said, "broken;"));
 }
 
 TEST_CASE("a false channel in the environment ends the program with a message") {

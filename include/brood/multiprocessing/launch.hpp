@@ -10,7 +10,9 @@
 // ------------------+--------------------------+---------------------------------------------------
 // is made           | the kernel; the server   | it finds its channel at the end, and ends with
 //                   |                          | code 1, silently
-// is told           | this process             | as above; or it has died: its exit code tells
+// is told           | this process             | as above; or it has died: its exit code tells,
+//                   |                          | which is 0 for none that has not read all: of such
+//                   |                          | a one this process keeps its end of the channel
 // runs              | its function             | it runs on
 #pragma once
 
@@ -48,7 +50,9 @@ namespace brood::multiprocessing {
 /// keeps open what is open now, standard output too, and ends with it. (A program that makes itself
 /// a daemon by leaving its first process loses it.) Called again, or in a child, it does nothing.
 ///
-/// What main() does before it runs in each spawned process too. Threads of static objects should
+/// What main() does before it runs in each spawned process too. One whose main() ends without
+/// having called this has not run its function: its code is 1 then, if main() gave 0, and the
+/// parent prints the reason to stderr when it learns of the end. Threads of static objects should
 /// not hold locks at that moment: the fork server is a copy of the thread that calls.
 ///
 /// Throws os::OSError. Python counterpart: multiprocessing.freeze_support, there for Windows alone.
@@ -249,6 +253,21 @@ inline void run(posix::Parcel& parcel, End end) {
   end_process(code, end);
 }
 
+/// Of a spawned process that has ended without having read what it was told.
+inline int judge_untold(int, pid_t pid, int code) noexcept {
+  if (code < 0) return code;
+  std::fprintf(stderr,
+               "brood: process %d, which was to run a function of this program by spawn, has ended "
+               "by itself (code %d) before it had called freeze_support(), which has to be the "
+               "first thing in main()\n",
+               pid, code);
+  return code == 0 ? 1 : code;
+}
+/// Of one that may have.
+inline int judge_end(int channel, pid_t pid, int code) noexcept {
+  return posix::has_unread(channel) ? judge_untold(channel, pid, code) : code;
+}
+
 inline void do_nothing(serialization::Reader&) {}
 inline constinit const LaunchEntry rehearsed{&do_nothing, typeid(void)};
 
@@ -303,39 +322,44 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
   const std::string message = launching::prepare(method, entry, bytes, descriptors, as, luggage);
   posix::unique_fd mine, its;
   posix::make_stream_sockets(mine, its);
-  posix::Ref<posix::SharedChild> child;
   bool is_sent = false;
+  bool is_told = true;
   const auto send = [&] {
     is_sent = true;
     try {
       posix::send_parcel(mine.get(), message, descriptors.descriptors());
     } catch (const os::BrokenPipeError&) {  // it has ended: its exit code will tell
+      is_told = false;
     }
   };
+  // Sent at once if that can't block: then the new process need not wait for this one.
+  const bool fits = launching::fits_channel(message, descriptors);
   if (method == StartMethod::forkserver) {
-    // Sent at once if that can't block: then the new process need not wait for this one.
-    child = server.fork_process(its.get(), [&] {
+    const auto child = server.fork_process(its.get(), [&] {
       its.reset();
-      if (launching::fits_channel(message, descriptors)) send();
+      if (fits) send();
     });
-  } else {
-    posix::Spawned spawned = posix::spawn_self(its.get());
-    its.reset();
     try {
-      child = posix::make_ref<posix::SharedChild>(spawned.pid, std::move(spawned.pidfd));
+      if (!is_sent) send();
     } catch (...) {
-      posix::kill_and_reap(spawned.pid);
+      child->send_signal(SIGKILL);
+      child->wait(posix::Deadline{forever});
       throw;
     }
+    return child;
   }
+  if (fits) send();
+  posix::Spawned spawned = posix::spawn_self(its.get());
+  its.reset();
   try {
     if (!is_sent) send();
+    return posix::make_ref<posix::SharedChild>(
+        spawned.pid, std::move(spawned.pidfd), std::move(mine),
+        is_told ? &launching::judge_end : &launching::judge_untold);
   } catch (...) {
-    child->send_signal(SIGKILL);
-    child->wait(posix::Deadline{forever});
+    posix::kill_and_reap(spawned.pid);
     throw;
   }
-  return child;
 }
 
 }  // namespace brood::multiprocessing

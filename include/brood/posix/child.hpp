@@ -39,10 +39,17 @@ inline int returncode_of(int wait_status) noexcept {
   return WIFSIGNALED(wait_status) ? -WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }
 
+/// Asked once, when the end of a child is seen: the code that counts. Must be quick.
+using JudgeEnd = int (*)(int channel, pid_t pid, int code) noexcept;
+
 class Child {
  public:
   /// Takes charge of `pid`, a running or ended, unwaited child. `pidfd` may be empty.
   Child(pid_t pid, unique_fd pidfd) noexcept : pid_{pid}, pidfd_{std::move(pidfd)} {}
+
+  /// The same; `judge` says what its code means, and gets `channel`, which is kept for that.
+  Child(pid_t pid, unique_fd pidfd, unique_fd channel, JudgeEnd judge) noexcept
+      : pid_{pid}, pidfd_{std::move(pidfd)}, judge_{judge}, channel_{std::move(channel)} {}
 
   /// Takes charge of a child of a server, which tells of its end by `relay`.
   Child(pid_t pid, unique_fd pidfd, EndRelay relay) noexcept
@@ -128,12 +135,12 @@ class Child {
     siginfo_t info{};
     if (wait_for(info, options, &usage_) == 0) {
       if (info.si_pid == 0) return std::nullopt;
-      returncode_ = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+      returncode_ = judged(info.si_code == CLD_EXITED ? info.si_status : -info.si_status);
     } else if (errno == ECHILD) {
       // SIGCHLD is ignored, or somebody else waited for our child.
       int status = 0;
       if (pidfd_ && vanished_status(status)) {
-        returncode_ = returncode_of(status);
+        returncode_ = judged(returncode_of(status));
       } else if (pidfd_ && !wait_readable(pidfd_.get(), Deadline{std::chrono::nanoseconds{0}})) {
         return std::nullopt;
       } else {
@@ -146,6 +153,12 @@ class Child {
       throw_errno("wait for process", std::to_string(pid_));
     }
     return returncode_;
+  }
+
+  int judged(int code) noexcept {
+    if (!channel_) return code;
+    const unique_fd channel = std::move(channel_);
+    return judge_(channel.get(), pid_, code);
   }
 
   // By pidfd where that may be, since with SIGCHLD ignored the pid may belong to a later child
@@ -246,7 +259,9 @@ class Child {
   const pid_t pid_;
   const unique_fd pidfd_;
   const EndRelay relay_;  // empty: it is our own
-  mutable Mutex mutex_;   // guards all below, and the pid against reuse
+  const JudgeEnd judge_ = nullptr;
+  mutable Mutex mutex_;  // guards all below, and the pid against reuse
+  unique_fd channel_;    // empty: there is nothing to judge
   std::optional<int> returncode_;
   rusage usage_{};
   bool server_is_dead_ = false;  // so no report will come

@@ -11,6 +11,8 @@
 // One sends and one receives; they need not know each other's pace.
 #pragma once
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -46,6 +48,9 @@ inline void make_stream_sockets(unique_fd& one, unique_fd& other) {
 /// descriptors is none; ETOOMANYREFS: more descriptors of this user are under way than a process
 /// may have).
 inline void send_parcel(int socket, std::string_view bytes, const List<int>& descriptors);
+
+/// Whether something that was sent by `socket` is unread, or was when the other end was closed.
+inline bool has_unread(int socket) noexcept;
 
 /// Waits for a parcel; false when the other end was closed before one began. Throws
 /// SerializationError when the other end was closed in its middle, or what came is no parcel;
@@ -112,6 +117,15 @@ inline void send_parcel(int socket, std::string_view bytes, const List<int>& des
                left < parcel_batch ? left : parcel_batch);
   }
   send_piece(socket, bytes.data(), bytes.size(), nullptr, 0);
+}
+
+// Of a socket whose other end was closed with something unread the kernel tells once that it was
+// reset.
+inline bool has_unread(int socket) noexcept {
+  int unread = 0;
+  if (::ioctl(socket, SIOCOUTQ, &unread) == 0 && unread > 0) return true;
+  char byte;
+  return ::recv(socket, &byte, 1, MSG_DONTWAIT) < 0 && errno == ECONNRESET;
 }
 
 // Some bytes, 0 at the end; what descriptors come along are appended.
