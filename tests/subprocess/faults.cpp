@@ -134,7 +134,7 @@ Options all_pipes() { return {.in = PIPE, .out = PIPE, .err = PIPE}; }
 std::vector<Case> cases_of_the_parent() {
   const std::string missing = "/tmp/brood-no-such-file";
   return {
-      {"pipe2", 0, EMFILE, all_pipes(), "make a pipe"},
+      {"pipe2", 0, EMFILE, all_pipes(), "start '/bin/sh': make a pipe"},
       {"open", 0, EACCES, {.in = file("/dev/null")}, "open", "/dev/null"},
       {"open", 0, ENFILE, {.in = DEVNULL, .out = DEVNULL, .err = DEVNULL}, "open", "/dev/null"},
       {"open", 0, ENOENT, {.in = DEVNULL, .out = append("/dev/null")}, "open", "/dev/null"},

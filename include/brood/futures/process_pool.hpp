@@ -475,7 +475,7 @@ inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options, Name
   check_option(names.pool, "memory_limit", memory, 1, PTRDIFF_MAX);
   posix::CrashRecorder::prepare();
   auto& processes = multiprocessing::Processes::here();
-  core_ = posix::make_ref<ProcessPoolCore>(ProcessPoolSettings{
+  ProcessPoolSettings settings{
       static_cast<std::uint32_t>(workers), options.task_timeout,
       options.on_crash == OnCrash::break_pool,
       WorkerSettings{
@@ -483,7 +483,12 @@ inline ProcessPoolExecutor::ProcessPoolExecutor(ProcessPoolOptions options, Name
           std::move(options.initializer),
           options.max_tasks_per_child ? static_cast<std::uint32_t>(tasks) : 0,
           options.memory_limit.has_value() ? static_cast<std::size_t>(memory) : 0, names.worker,
-          processes.self()->name(), processes.identity()}});
+          processes.self()->name(), processes.identity()}};
+  try {
+    core_ = posix::make_ref<ProcessPoolCore>(std::move(settings));
+  } catch (const os::OSError& error) {
+    posix::throw_within(std::string{"start the "} + names.pool, error);
+  }
 }
 
 inline void ProcessPoolExecutor::check_option(const char* pool, const char* name,

@@ -172,10 +172,16 @@ inline void ProcessState::start(const posix::Ref<ProcessState>& self) {
     else
       launch_child(self, method);
   } catch (...) {
-    const posix::Locked lock{ProcessStateLock::mutex()};
-    started_ = false;
-    child_ = nullptr;
-    throw;
+    {
+      const posix::Locked lock{ProcessStateLock::mutex()};
+      started_ = false;
+      child_ = nullptr;
+    }
+    try {
+      throw;
+    } catch (const os::OSError& error) {
+      posix::throw_within("start process " + name(), error);
+    }
   }
   posix::Ref<ProcessTarget> dropped;  // the user's destructors run outside the lock
   const posix::Locked lock{ProcessStateLock::mutex()};

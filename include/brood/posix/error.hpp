@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cerrno>
+#include <cstring>
 #include <string>
 #include <system_error>
 
@@ -81,6 +82,17 @@ namespace brood::posix {
 /// Throws for the present errno.
 [[noreturn]] inline void throw_errno(const char* attempt, const std::string& subject = {}) {
   throw_os_error(errno, attempt, subject);
+}
+
+/// Throws `error` anew, with `attempt`, which it has brought to nought, before its text: "start
+/// process washer: make a pipe: Too many open files".
+[[noreturn]] inline void throw_within(std::string attempt, const os::OSError& error) {
+  const std::string& subject = error.filename();
+  std::size_t size = std::strlen(error.what()) - error.code().message().size() - 2;
+  if (!subject.empty()) size -= subject.size() + 3;
+  attempt += ": ";
+  attempt.append(error.what(), size);
+  throw_os_error(error.code().value(), attempt, subject);
 }
 
 /// The result of a system call, or an exception if it is negative (as most report failure).

@@ -37,7 +37,7 @@ class ProcessIdentity {
     const long fd = ::syscall(SYS_pidfd_open, pid(), 0);
     if (fd < 0) {
       if (errno == ESRCH || errno == EINVAL) return {};  // EINVAL: the number of a thread by now
-      throw_errno("pidfd_open", std::to_string(pid()));
+      throw_errno("open a descriptor of process", std::to_string(pid()));
     }
     unique_fd pidfd{static_cast<int>(fd)};
     // Unknown, since there is no /proc or descriptors have run out: then the pid must do.

@@ -233,7 +233,7 @@ inline Popen::Popen(Command command, Options options) {
   start(command, options);
 }
 
-inline void Popen::start(const Command& command, const Options& options, bool is_waited_for) {
+inline void Popen::start(const Command& command, const Options& options, bool is_waited_for) try {
   Start starting{command, options, is_waited_for};
   std::vector<std::string> args = command.args();
   posix::Spawned spawned = starting.run();
@@ -257,6 +257,9 @@ inline void Popen::start(const Command& command, const Options& options, bool is
   Exchange& exchange = state_->exchange;
   (exchange.out.sink ? exchange.out.reader : out) = Reader{starting.take_end(1)};
   (exchange.err.sink ? exchange.err.reader : err) = Reader{starting.take_end(2)};
+} catch (const os::OSError& error) {
+  if (error.code().value() != EMFILE && error.code().value() != ENFILE) throw;
+  posix::throw_within("start '" + command.args().front() + "'", error);
 }
 
 }  // namespace brood::subprocess
