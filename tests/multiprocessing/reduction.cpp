@@ -174,10 +174,44 @@ TEST_CASE("a barrier that crossed lets both sides pass and keeps its limit") {
   CHECK(hasty.broken());
 }
 
-TEST_CASE("a barrier with an action cannot be told to another process") {
-  const mp::Barrier barrier(2, [] {});
+namespace {
+
+struct CountUp {
+  mp::Value<int> count;
+  void operator()() const {
+    count.update([](int& n) { ++n; });
+  }
+};
+
+int actions = 0;
+void act() { ++actions; }
+
+}  // namespace
+
+TEST_CASE("a barrier takes its action along to another process") {
+  const support::LeakCheck nothing_left;
+  Stranger<mp::Barrier, mp::Barrier, mp::Barrier> other(
+      [](mp::Barrier counts, mp::Barrier calls, mp::Barrier stateless) {
+        const int before = actions;
+        for (int i = 0; i < 100; ++i) counts.wait(patience);
+        calls.wait(patience);
+        stateless.wait(patience);
+        return actions == before + 1;  // it is the only party
+      });
+  const mp::Value<int> count(0);
+  const mp::Barrier counts(2, CountUp{count}), calls(1, &act), stateless(1, [] {});
+  other.send(counts, calls, stateless);
+  for (int i = 0; i < 100; ++i) counts.wait(patience);
+  CHECK(other.join() == 0);
+  CHECK(count.get() == 100);
+}
+
+TEST_CASE("a barrier whose action cannot cross is refused by the name of its type") {
+  const mp::Barrier barrier(2, [text = std::string{}] { static_cast<void>(text); });
   Reduction reduction;
-  CHECK_THROWS_AS(reduced(barrier, reduction), SerializationError);
+  CHECK_THROWS_WITH(reduced(barrier, reduction),
+                    Catch::Matchers::ContainsSubstring("lambda") &&
+                        Catch::Matchers::ContainsSubstring("can't cross"));
 }
 
 TEST_CASE("values and arrays that crossed are the same memory") {
@@ -233,6 +267,22 @@ TEST_CASE("shared memory crosses with its name or without one") {
   nameless.close();
   Reduction reduction;
   CHECK_THROWS_AS(reduced(nameless, reduction), os::OSError);
+}
+
+TEST_CASE("shared memory that was closed here crosses by its name") {
+  const support::LeakCheck nothing_left;
+  const std::string name = "brood-test-closed-" + std::to_string(::getpid());
+  Stranger<SharedMemory> other([](SharedMemory memory) {
+    memory.buf()[0] = std::byte{1};
+    return memory.size() == 50;
+  });
+  const SharedMemory closed({.name = name, .create = true, .size = 50});
+  const SharedMemory open(name);
+  closed.close();
+  other.send(closed);
+  CHECK(other.join() == 0);
+  CHECK(open.buf()[0] == std::byte{1});
+  open.unlink();
 }
 
 TEST_CASE("connections that crossed are the same ends") {

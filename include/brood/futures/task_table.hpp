@@ -74,6 +74,7 @@
 #include <optional>
 #include <string_view>
 
+#include "../crossing_function.hpp"
 #include "../os.hpp"
 #include "../posix/crash_record.hpp"
 #include "../posix/event_fd.hpp"
@@ -83,11 +84,13 @@
 #include "../posix/mapping.hpp"
 #include "../posix/memory_limit.hpp"
 #include "../sync/patience.hpp"
-#include "initializer.hpp"
 #include "remote_call.hpp"
 #include "remote_exception.hpp"
 
 namespace brood::futures {
+
+/// What a process pool has each worker call first.
+using Initializer = CrossingFunction;
 
 enum class Phase : std::uint64_t { free, ready, taken, done, expired };
 

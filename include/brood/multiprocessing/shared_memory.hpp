@@ -72,7 +72,8 @@ class SharedMemory {
   }
 
   /// This process does not use it any more: no handle of it has bytes from now on, and what buf()
-  /// has returned must not be touched.
+  /// has returned must not be touched. One with a name can still be an argument of a new process,
+  /// which attaches to the memory of that name.
   void close() const {
     const posix::Locked lock{state_->mutex};
     const posix::Mapping dropped{std::move(state_->mapping)};
@@ -114,7 +115,7 @@ class SharedMemory {
 
   // The name follows it.
   struct Reduced {
-    std::uint64_t file;  // the number of its descriptor
+    std::uint64_t file;  // the number of its descriptor, or none: it was closed
     std::uint64_t size;
     std::uint64_t name_size;
   };
@@ -125,8 +126,10 @@ class SharedMemory {
 template <class Out>
 void SharedMemory::reduce(Out& out, Reduction& reduction) const {
   const int fd = fileno();
-  if (fd < 0) posix::throw_os_error(EBADF, "pass shared memory on: it was closed", name());
-  const Reduced numbers{reduction.add(fd), size(), name().size()};
+  if (fd < 0 && name().empty())
+    posix::throw_os_error(EBADF, "pass on shared memory without a name: it was closed");
+  const Reduced numbers{fd < 0 ? Reduction::no_descriptor : reduction.add(fd), size(),
+                        name().size()};
   out.write_bytes(&numbers, sizeof numbers);
   out.write_bytes(name().data(), name().size());
 }
@@ -134,6 +137,10 @@ void SharedMemory::reduce(Out& out, Reduction& reduction) const {
 inline SharedMemory::SharedMemory(serialization::Reader& in, Reduction& reduction) {
   const auto numbers = multiprocessing::read_plain<Reduced>(in);
   const std::string_view name = in.read_bytes(static_cast<std::size_t>(numbers.name_size));
+  if (numbers.file == Reduction::no_descriptor) {
+    state_ = posix::make_ref<State>(SharedMemoryOptions{.name = std::string{name}});
+    return;
+  }
   state_ = reduction.once<State>(numbers.file, 0, [&] {
     posix::unique_fd file = reduction.take(numbers.file, S_IFREG);
     if (numbers.size == 0 || numbers.size > posix::file_size(file.get()))

@@ -2,22 +2,20 @@
 // What a Barrier can do, be it one of threads or of processes.
 #pragma once
 
-#include "../function.hpp"
 #include "../sync/barrier.hpp"
 #include "errors.hpp"
 
 namespace brood::threading {
 
 /// The calls of threading::Barrier and multiprocessing::Barrier, over their Handle for the core.
-/// Not used by itself.
-template <class Handle>
+/// Not used by itself. An Action is called without arguments, and may be empty.
+template <class Handle, class Action>
 class BarrierCalls : public Handle {
  public:
   /// For `parties` threads or processes. The last to arrive calls `action`, if there is one, before
   /// any goes on. `limit` is that of each wait() without one. Throws std::invalid_argument if
   /// parties is less than 1 or more than 65535; that of processes os::OSError too.
-  explicit BarrierCalls(std::ptrdiff_t parties, Function<void()> action = {},
-                        Timeout limit = forever)
+  explicit BarrierCalls(std::ptrdiff_t parties, Action action = {}, Timeout limit = forever)
       : Handle{std::in_place, parties}, action_{std::move(action)}, limit_{limit} {}
 
   /// Waits until all have arrived; returns 0 to parties - 1, to each another. Throws
@@ -45,10 +43,10 @@ class BarrierCalls : public Handle {
  protected:
   /// Over a core that is there, which the Handle finds by `from...`.
   template <class... From>
-  requires(sizeof...(From) > 0) explicit BarrierCalls(Timeout limit, From&... from)
-      : Handle{from...}, limit_{limit} {}
+  requires(sizeof...(From) > 0) explicit BarrierCalls(Action action, Timeout limit, From&... from)
+      : Handle{from...}, action_{std::move(action)}, limit_{limit} {}
 
-  bool has_action() const noexcept { return static_cast<bool>(action_); }
+  const Action& action() const noexcept { return action_; }
   Timeout limit() const noexcept { return limit_; }
 
   ~BarrierCalls() = default;
@@ -56,7 +54,7 @@ class BarrierCalls : public Handle {
   BarrierCalls& operator=(const BarrierCalls&) = default;
 
  private:
-  Function<void()> action_;  // in the memory of each process
+  Action action_;  // in the memory of each process
   Timeout limit_;
 };
 

@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: MIT
-// What a process pool has each worker call first.
+// A function without arguments that other processes may get: what a process pool has each worker
+// call first, and the action of a multiprocessing::Barrier.
 #pragma once
 
+#include <cstring>
 #include <string>
 #include <type_traits>
 #include <utility>
 
-#include "../crossing.hpp"
-#include "../posix/ref.hpp"
+#include "crossing.hpp"
+#include "posix/ref.hpp"
 
-namespace brood::futures {
+namespace brood {
 
 /// Anything that can be called without arguments; empty when default-made or made from nullptr.
 /// Copies share the callable.
 ///
-/// Where the workers are forked from a copy of the program (StartMethod::fork) they call that copy
-/// of it. By forkserver and spawn it has to cross as CrossesProcesses says; what a Serializable
-/// function object holds may be queues, locks, connections and the like.
-class Initializer {
+/// Processes that are forked from a copy of the program (StartMethod::fork) call that copy of it.
+/// By forkserver and spawn it has to cross as CrossesProcesses says; what a Serializable function
+/// object holds may be queues, locks, connections and the like.
+class CrossingFunction {
  public:
-  Initializer() noexcept = default;
-  Initializer(std::nullptr_t) noexcept {}  // NOLINT: implicit
+  CrossingFunction() noexcept = default;
+  CrossingFunction(std::nullptr_t) noexcept {}  // NOLINT: implicit
 
   template <class F>
-  requires(!std::is_same_v<std::remove_cvref_t<F>, Initializer> &&
-           std::is_invocable_v<std::decay_t<F>&>) Initializer(F&& f)  // NOLINT: implicit
+  requires(!std::is_same_v<std::remove_cvref_t<F>, CrossingFunction> &&
+           std::is_invocable_v<std::decay_t<F>&>) CrossingFunction(F&& f)  // NOLINT: implicit
       : callable_{posix::Ref<Base>{posix::make_ref<Holder<std::decay_t<F>>>(std::forward<F>(f))}} {}
 
   explicit operator bool() const noexcept { return static_cast<bool>(callable_); }
@@ -32,10 +34,10 @@ class Initializer {
   /// Throws what the callable throws. It must not be empty; nor for what follows.
   void operator()() const { callable_->call(); }
 
-  // For the pool: how it crosses.
+  // How it crosses.
 
   /// Reads what dump() has written.
-  using Entry = CallEntry<Initializer(serialization::Reader&)>;
+  using Entry = CallEntry<CrossingFunction(serialization::Reader&)>;
 
   /// Null when it can't cross.
   const Entry* entry() const noexcept { return callable_->entry(); }
@@ -44,6 +46,11 @@ class Initializer {
   std::string dump(serialization::Context& context) const { return callable_->dump(context); }
   /// See CrossingCallable.
   const void* code() const noexcept { return callable_->code(); }
+  /// All of that in one: the entry's place, and what dump() gives, which read() reads. Throws
+  /// SerializationError, naming the type, if it can't cross; read() if there is no such entry here.
+  template <class Out>
+  void write(Out& out) const;
+  static CrossingFunction read(serialization::Reader& in);
 
  private:
   struct Base : posix::RefCounted {
@@ -65,18 +72,39 @@ class Initializer {
 // ---------------------------------------------------------------------------------------------
 
 template <class F>
-struct Initializer::Crossing {
-  static Initializer read(serialization::Reader& in) {
-    return Initializer{CrossingCallable<F>::read(in)};
+struct CrossingFunction::Crossing {
+  static CrossingFunction read(serialization::Reader& in) {
+    return CrossingFunction{CrossingCallable<F>::read(in)};
   }
   static const Entry entry;
 };
 
 template <class F>
-constinit const Initializer::Entry Initializer::Crossing<F>::entry{&Crossing<F>::read, typeid(F)};
+constinit const CrossingFunction::Entry CrossingFunction::Crossing<F>::entry{&Crossing<F>::read,
+                                                                             typeid(F)};
+
+template <class Out>
+void CrossingFunction::write(Out& out) const {
+  if (entry() == nullptr)
+    throw serialization::SerializationError{
+        "serialization: a function of type " + type_name() +
+        " can't cross to a process that is not forked from this one: see CrossesProcesses"};
+  const posix::CodePlace place = entry()->place();
+  out.write_bytes(&place, sizeof place);
+  const std::string bytes = dump(*out.context());
+  out.write_bytes(bytes.data(), bytes.size());
+}
+
+inline CrossingFunction CrossingFunction::read(serialization::Reader& in) {
+  posix::CodePlace place;
+  std::memcpy(&place, in.read_bytes(sizeof place).data(), sizeof place);
+  const Entry* const entry = Entry::at(place);
+  if (entry == nullptr) serialization::throw_error("this is the place of no function");
+  return entry->function()(in);
+}
 
 template <class F>
-struct Initializer::Holder final : Base {
+struct CrossingFunction::Holder final : Base {
   explicit Holder(const F& f) : function{f} {}
   explicit Holder(F&& f) : function{std::move(f)} {}
 
@@ -110,4 +138,4 @@ struct Initializer::Holder final : Base {
   F function;
 };
 
-}  // namespace brood::futures
+}  // namespace brood
