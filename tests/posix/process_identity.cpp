@@ -8,9 +8,26 @@
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/start_ways.hpp"
 
 namespace posix = brood::posix;
 using posix::ProcessIdentity;
+
+TEST_CASE("a forked process is told from all that it is a copy of") {
+  const std::uint64_t here = posix::this_process();
+  CHECK(support::in_child([here] {
+          const std::uint64_t child = posix::this_process();
+          return support::in_child([here, child] {
+            // Also if it had the number of one of them.
+            const auto forks = [](std::uint64_t process) { return process >> 32; };
+            return forks(posix::this_process()) == forks(child) + 1 &&
+                           forks(child) == forks(here) + 1 && posix::this_pid() == ::getpid()
+                       ? 40
+                       : 41;
+          });
+        }) == 40);
+  CHECK(posix::this_process() == here);
+}
 
 TEST_CASE("a process identity opens its process as long as that has not ended") {
   const support::LeakCheck nothing_left;

@@ -166,7 +166,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   }
 
   /// Whether this is a copy in a process forked from the pool's own.
-  bool is_foreign() const noexcept { return owner_ != posix::this_pid(); }
+  bool is_foreign() const noexcept { return owner_ != posix::this_process(); }
   std::uint32_t max_workers() const noexcept { return settings_.max_workers; }
 
   // For the bytes of a task that is not submitted yet: room in the arena, null if there is none to
@@ -952,7 +952,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   }
 
   const ProcessPoolSettings settings_;
-  const pid_t owner_ = posix::this_pid();
+  const std::uint64_t owner_ = posix::this_process();
   TaskTable table_;
   PoolWorkers pool_workers_{table_, settings_.workers};
   posix::Mutex join_mutex_;

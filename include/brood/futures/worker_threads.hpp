@@ -83,7 +83,7 @@ class WorkerThreads final : public posix::RefCounted, public LiveExecutor {
   bool is_own_thread() const noexcept {
     return Worker::current != nullptr && &Worker::current->pool == this;
   }
-  bool is_forked() const noexcept { return pid_ != posix::this_pid(); }
+  bool is_forked() const noexcept { return owner_ != posix::this_process(); }
   std::size_t max_workers() const noexcept { return max_workers_; }
 
  private:
@@ -140,7 +140,7 @@ class WorkerThreads final : public posix::RefCounted, public LiveExecutor {
       f(*worker);
   }
 
-  const pid_t pid_ = posix::this_pid();
+  const std::uint64_t owner_ = posix::this_process();
   const std::size_t max_workers_;
   const std::string name_prefix_;
   const Function<void()> initializer_;

@@ -81,7 +81,7 @@ class ForkServer {
   dev_t device_ = 0;
   posix::unique_fd server_;  // readable when it has ended
   posix::ProcessIdentity identity_;
-  pid_t owner_ = 0;                         // who has forked it
+  std::uint64_t owner_ = 0;                 // who has forked it
   posix::Ref<posix::SharedChild> process_;  // there
 };
 
@@ -110,7 +110,7 @@ inline void ForkServer::start(posix::RunOrdered run, void (*rehearse)() noexcept
     orders_.reset();
     throw;
   }
-  owner_ = posix::this_pid();
+  owner_ = posix::this_process();
   // Of all exit handlers among the last to run: what waits for children was registered later.
   std::atexit(&end_at_exit);
 }
@@ -141,7 +141,7 @@ inline std::string ForkServer::fate() {
   const ForkServer& server = here();
   std::string text = "the fork server (pid " + std::to_string(server.identity_.pid()) + ") ";
   std::optional<int> code;
-  if (server.process_ && server.owner_ == posix::this_pid()) {
+  if (server.process_ && server.owner_ == posix::this_process()) {
     try {
       // Its sockets are closed a moment before its code is there.
       constexpr std::chrono::nanoseconds moment{1'000'000'000};
@@ -156,7 +156,7 @@ inline std::string ForkServer::fate() {
 // It has nothing to lose: those who could ask it for something have been waited for.
 inline void ForkServer::end_at_exit() {
   ForkServer& server = here();
-  if (!server.process_ || server.owner_ != posix::this_pid()) return;
+  if (!server.process_ || server.owner_ != posix::this_process()) return;
   try {
     server.process_->send_signal(SIGKILL);
     server.process_->wait(posix::Deadline{forever});

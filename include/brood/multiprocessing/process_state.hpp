@@ -226,7 +226,10 @@ class Processes {
   // For sync::ForkHook: in a forked child, the parent's children are nobody's.
   void before_fork() noexcept { mutex_.lock(); }
   void after_fork(bool in_child) noexcept {
-    if (in_child) children_.clear();
+    if (in_child) {
+      children_.clear();
+      identity_ = {};
+    }
     mutex_.unlock();
   }
 

@@ -40,7 +40,7 @@ class ForkServer {
   ForkServer& operator=(const ForkServer&) = delete;
   /// stop(), unless that was done, or this is a copy in a forked process.
   ~ForkServer() {
-    if (!stopped_ && owner_ == this_pid()) stop();
+    if (!stopped_ && owner_ == this_process()) stop();
   }
 
   /// Asks for a worker; a ForkReport tells what came of it. False when the server is gone.
@@ -136,7 +136,7 @@ class ForkServer {
     }
   }
 
-  const pid_t owner_ = this_pid();
+  const std::uint64_t owner_ = this_process();
   unique_fd socket_;
   Ref<SharedChild> process_;
   bool stopped_ = false;

@@ -7,19 +7,28 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 
 namespace brood::posix {
 
-/// getpid() without the system call: remembered, and renewed in each forked child (also of a bare
-/// fork(), but not of a raw clone).
-inline pid_t this_pid() noexcept {
-  static std::atomic<pid_t> pid = [] {
-    pthread_atfork(nullptr, nullptr, [] { pid.store(::getpid(), std::memory_order_relaxed); });
-    return ::getpid();
+/// What tells this process from all others, as long as it lives, and from all that it is a copy of,
+/// one of which may have ended and have had the same pid: the pid, and above it how many forks
+/// there were since the program's start. Remembered, and renewed in each forked child (also of a
+/// bare fork(), but not of a raw clone). Never 0.
+inline std::uint64_t this_process() noexcept {
+  static std::atomic<std::uint64_t> known = [] {
+    pthread_atfork(nullptr, nullptr, [] {
+      const std::uint64_t forks = (known.load(std::memory_order_relaxed) >> 32) + 1;
+      known.store(forks << 32 | static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
+    });
+    return std::uint64_t{static_cast<std::uint32_t>(::getpid())};
   }();
-  return pid.load(std::memory_order_relaxed);
+  return known.load(std::memory_order_relaxed);
 }
+
+/// getpid() without the system call.
+inline pid_t this_pid() noexcept { return static_cast<pid_t>(this_process()); }
 
 /// What has to be waited for when the program ends normally, in this order: executors, whose tasks
 /// may start threads, then threads, which may start processes, then processes.

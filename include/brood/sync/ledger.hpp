@@ -89,11 +89,10 @@ class Ledger {
   /// This process's row. Throws os::OSError when more processes use the queue than it has rows.
   LedgerRow& row() {
     const std::uint64_t cached = cached_row_.load(std::memory_order_relaxed);
-    if (static_cast<pid_t>(cached >> 32) == posix::this_pid())
-      return words_.rows[cached & 0xffffffff];
+    const std::uint64_t forks = posix::this_process() >> 32;
+    if (cached >> 32 == forks + 1) return words_.rows[cached & 0xffffffff];
     const std::size_t index = claim_row();
-    cached_row_.store(std::uint64_t{static_cast<std::uint32_t>(posix::this_pid())} << 32 | index,
-                      std::memory_order_relaxed);
+    cached_row_.store((forks + 1) << 32 | index, std::memory_order_relaxed);
     return words_.rows[index];
   }
 
@@ -324,7 +323,9 @@ class Ledger {
 
   LedgerWords& words_;
   posix::EventFd settled_;
-  std::atomic<std::uint64_t> cached_row_{0};  // pid and index of the row this process has claimed
+  // The index of the row that this process has claimed; above it the forks of this_process() and
+  // one. (Not its pid: a copy of a copy may have the same.)
+  std::atomic<std::uint64_t> cached_row_{0};
 };
 
 }  // namespace brood::sync
