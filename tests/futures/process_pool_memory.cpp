@@ -227,6 +227,24 @@ TEST_CASE("a callback cannot cancel a task that has just turned out too large fo
   CHECK(code == 0);
 }
 
+TEST_CASE("process pool that cannot limit the memory of its workers says so") {
+  if (brood::posix::sanitized) SKIP("there are no limits then");
+  std::string said;
+  // Some call of open() is a worker's.
+  for (int nth = 1; nth < 30 && said.find("memory_limit") == std::string::npos; ++nth) {
+    const support::FailingCall no_file{"open", nth, ENOENT};
+    try {
+      ProcessPoolExecutor executor({.max_workers = 1, .memory_limit = 1 << 30});
+      executor.submit([] {}).result(support::patience);
+    } catch (const std::exception& error) {
+      said = error.what();
+    }
+  }
+  CHECK_THAT(said, Catch::Matchers::ContainsSubstring(
+                       "a worker of the process pool failed: brood::os::FileNotFoundError: "
+                       "memory_limit: learn from /proc/self/status"));
+}
+
 TEST_CASE("process pool futures become done whichever allocation fails") {
   const auto kill_itself = [] { ::raise(SIGKILL); };
   const std::string large(300'000, 'l');

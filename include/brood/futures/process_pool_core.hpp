@@ -494,7 +494,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
          worker < workers_.size() && present_ < std::min<std::size_t>(workers_.size(), unfinished_);
          ++worker) {
       if (workers_[worker].state != WorkerState::absent) continue;
-      table_.cell(worker).failed.store(0);
+      table_.cell(worker).failed.store(WorkerCell::Failed::no);
       table_.cell(worker).left.store(0);
       table_.cell(worker).pid.store(0);
       table_.cell(worker).crash.frames.store(0);
@@ -887,8 +887,10 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       }
       workers_[worker] = {};
       --present_;
-      if (cell.failed.load(std::memory_order_acquire) != 0)
-        std::snprintf(why, sizeof why, "the initializer of the process pool failed: %.*s",
+      const WorkerCell::Failed failed = cell.failed.load(std::memory_order_acquire);
+      if (failed != WorkerCell::Failed::no)
+        std::snprintf(why, sizeof why, "%s of the process pool failed: %.*s",
+                      failed == WorkerCell::Failed::in_its_limits ? "a worker" : "the initializer",
                       static_cast<int>(sizeof cell.text), cell.text);
       else if (settings_.break_on_crash && died && !killed && replace_ && broken_.empty())
         std::snprintf(why, sizeof why, "worker process %d of the process pool died", report.pid);

@@ -150,10 +150,11 @@ struct alignas(64) Slot {
 };
 
 struct alignas(64) WorkerCell {
-  std::atomic<std::uint32_t> wake;    // slept on
-  std::atomic<std::uint32_t> failed;  // 1: the initializer threw, `text` says what
-  std::atomic<std::uint32_t> left;    // 1: it went by itself, between two tasks
-  std::atomic<std::int32_t> pid;      // 0: not started yet
+  enum class Failed : std::uint32_t { no, in_its_limits, in_the_initializer };
+  std::atomic<std::uint32_t> wake;  // slept on
+  std::atomic<Failed> failed;       // if so, `text` says what was thrown
+  std::atomic<std::uint32_t> left;  // 1: it went by itself, between two tasks
+  std::atomic<std::int32_t> pid;    // 0: not started yet
   char text[256];
   posix::CrashRecord crash;
 };
@@ -656,8 +657,10 @@ class TaskWorker {
   }
 
   bool initialize(const Initializer& initializer, std::size_t memory) noexcept {
+    auto step = WorkerCell::Failed::in_its_limits;
     try {
       if (memory != 0) posix::limit_private_memory(memory);
+      step = WorkerCell::Failed::in_the_initializer;
       if (initializer) initializer();
       return true;
     } catch (...) {
@@ -666,7 +669,7 @@ class TaskWorker {
       const std::size_t size = std::min(text.size(), sizeof cell.text - 1);
       std::memcpy(cell.text, text.data(), size);
       cell.text[size] = '\0';
-      cell.failed.store(1, std::memory_order_release);
+      cell.failed.store(step, std::memory_order_release);
       return false;
     }
   }

@@ -23,7 +23,8 @@ inline void limit_private_memory(std::size_t bytes) {
   std::size_t length = 0;
   {
     const unique_fd status{check(::open("/proc/self/status", O_RDONLY | O_CLOEXEC),
-                                 "limit memory: open /proc/self/status")};
+                                 "memory_limit: learn from /proc/self/status, which has to be "
+                                 "there, how much the worker has")};
     while (length < sizeof text - 1) {
       const ssize_t got = read_some(status.get(), text + length, sizeof text - 1 - length);
       if (got <= 0) break;
@@ -34,10 +35,10 @@ inline void limit_private_memory(std::size_t bytes) {
   const char* const line = std::strstr(text, "VmData:");
   const rlim_t present = line == nullptr ? 0 : std::strtoull(line + 7, nullptr, 10) * 1024;
   rlimit limit{};
-  check(::getrlimit(RLIMIT_DATA, &limit), "limit memory: getrlimit");
+  check(::getrlimit(RLIMIT_DATA, &limit), "memory_limit: getrlimit");
   if (bytes >= RLIM_INFINITY - present || present + bytes >= limit.rlim_cur) return;
   limit.rlim_cur = limit.rlim_max = present + bytes;
-  check(::setrlimit(RLIMIT_DATA, &limit), "limit memory: setrlimit");
+  check(::setrlimit(RLIMIT_DATA, &limit), "memory_limit: setrlimit");
 }
 
 }  // namespace brood::posix
