@@ -49,7 +49,9 @@ class Popen {
   /// meanwhile: nothing of what goes to one is lost.
   ~Popen() { finish(); }
 
-  /// Our ends of the pipes; closed unless PIPE was asked for.
+  /// Our ends of the pipes; closed unless PIPE was asked for. A process that is forked meanwhile
+  /// (Process or a pool by StartMethod::fork) has them too: as long as it lives, closing `in` here
+  /// does not end the child's input.
   Writer in;
   Reader out;
   Reader err;
