@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
 // Ctrl-C at a terminal: SIGINT for all processes of a program at once, which has no handler for it.
+#include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <brood/brood.hpp>
+#include <thread>
 
 #include "support/board.hpp"
 #include "support/catch.hpp"
@@ -60,6 +64,33 @@ support::Ended interrupted(std::uint32_t ready, Program program) {
   return result;
 }
 
+// A pool by spawn is made while Ctrl-C is pressed all the time.
+const support::OwnProgram impatient{
+    "impatient", [] {
+      ::setpgid(0, 0);
+      ::signal(SIGINT, [](int) {});
+      std::atomic<bool> stop{false};
+      std::thread presses([&] {
+        while (!stop) {
+          ::kill(0, SIGINT);
+          ::poll(nullptr, 0, 1);
+        }
+      });
+      int sum = 0;
+      try {
+        for (int i = 0; i < 5; ++i) {
+          brood::futures::ProcessPoolExecutor pool(
+              {.max_workers = 1, .start_method = mp::StartMethod::spawn});
+          sum += pool.submit([](int n) { return n; }, 2).result();
+        }
+      } catch (const std::exception& error) {
+        std::puts(error.what());
+      }
+      stop = true;
+      presses.join();
+      return sum;
+    }};
+
 const support::OwnProgram not_forking{"not_forking", [] {
                                         const mp::Semaphore at_work(0);
                                         const auto sleep = [](const mp::Semaphore& semaphore) {
@@ -82,6 +113,12 @@ const support::OwnProgram not_forking{"not_forking", [] {
                                       }};
 
 }  // namespace
+
+TEST_CASE("Ctrl C while a pool by spawn is made does not reach its server") {
+  const auto ended = impatient.run();
+  CHECK(ended.said.empty());
+  CHECK(ended.code == 10);
+}
 
 TEST_CASE("Ctrl-C ends a program that waits for a process pool and all its processes in silence") {
   const auto ended = interrupted(3, [] {

@@ -85,6 +85,8 @@ inline posix::ForkServer PoolServer::launch(const TaskTable& table,
   bytes += settings.name;
   bytes += settings.program_name;
   bytes += last;
+  // A spawned server begins with this thread's mask, and will ignore Ctrl-C.
+  const posix::BlockSignal no_interrupt{SIGINT};
   auto process = multiprocessing::launch(settings.start_method, entry_, bytes, reduction,
                                          {.name = settings.name,
                                           .code = initializer ? initializer.code() : nullptr,

@@ -614,7 +614,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     const bool news = collect_results();
     bool time_to_look = false;
     WorkList later;
-    if (!receive_reports() || server_ended_) give_up("the process pool's fork server has died");
+    if ((!receive_reports() || server_ended_) && !server_gone_)
+      give_up(("the process pool's fork server " + server_.fate()).c_str());
     {
       const posix::Locked lock{mutex_};
       later.append(later_);

@@ -69,6 +69,17 @@ class ForkServer {
     return false;
   }
 
+  /// How it has ended: "was killed by SIGINT (signal 2)".
+  std::string fate() {
+    try {
+      // Its sockets are closed a moment before its code is there.
+      constexpr std::chrono::nanoseconds moment{10'000'000'000};
+      if (const auto code = process_->wait(Deadline{moment})) return describe_end(*code);
+    } catch (const os::OSError&) {  // somebody else has waited for it
+    }
+    return "has died";
+  }
+
   /// Waits until all workers have ended by themselves (signal() still reaches them), then ends the
   /// server. No more reports come.
   void finish() noexcept { end(ForkOrder::Kind::finish); }

@@ -36,6 +36,23 @@ class BlockAllSignals {
   sigset_t before_;
 };
 
+/// The same for one signal.
+class BlockSignal {
+ public:
+  explicit BlockSignal(int signal) noexcept {
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, signal);
+    pthread_sigmask(SIG_BLOCK, &one, &before_);
+  }
+  ~BlockSignal() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  BlockSignal(const BlockSignal&) = delete;
+  BlockSignal& operator=(const BlockSignal&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
 /// Keeps SIGPIPE from reaching the calling thread for a scope and eats the one that a write here
 /// raised, while one that was pending before stays pending. The process's disposition is not
 /// touched. (The method: SIGPIPE is delivered to the writing thread, so blocking it there is
