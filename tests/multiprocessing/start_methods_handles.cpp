@@ -306,7 +306,7 @@ TEST_CASE("what is in the way of a handle is said by start") {
     mp::Process process(
         {.start_method = method}, [](mp::Connection) {}, there);
     CHECK_THROWS_AS(process.start(), brood::os::OSError);
-    const mp::Barrier barrier(2, [] {});
+    const mp::Barrier barrier(2, [method] { static_cast<void>(method); });
     mp::Process other(
         {.start_method = method}, [](mp::Barrier) {}, barrier);
     CHECK_THROWS_AS(other.start(), brood::serialization::SerializationError);
