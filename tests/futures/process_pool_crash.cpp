@@ -12,6 +12,7 @@
 #include <brood/futures/process_pool.hpp>
 #include <brood/multiprocessing.hpp>
 #include <brood/posix/sanitizers.hpp>
+#include <brood/threading/event.hpp>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -428,6 +429,35 @@ TEST_CASE("process pool starts no replacement when it is terminated") {
   }
   pool.shutdown();
   CHECK(pool.worker_pids().empty());
+}
+
+TEST_CASE("process pool keeps the result of a worker that left before the others were killed") {
+  board::reset();
+  ProcessPoolExecutor pool({.max_workers = 2, .max_tasks_per_child = 1});
+  const auto task = [](int n) {
+    board::bump(0);
+    board::await(static_cast<unsigned>(n), 1);
+    return n;
+  };
+  const brood::threading::Event called, go_on, done;
+  const auto first = pool.submit(task, 1), second = pool.submit(task, 2);
+  first.add_done_callback([&](const auto&) {
+    called.set();
+    go_on.wait();
+  });
+  second.add_done_callback([&](const auto&) { done.set(); });
+  board::await(0, 2);
+  std::vector<brood::posix::unique_fd> workers;
+  for (const pid_t pid : pool.worker_pids()) workers.push_back(board::watch(pid));
+  board::bump(1);
+  called.wait();
+  // While the pool's own thread is held up in the callback.
+  board::bump(2);
+  for (const auto& worker : workers) CHECK(board::ends(worker, 60s));
+  pool.kill_workers();
+  go_on.set();
+  done.wait();
+  CHECK(second.result() == 2);
 }
 
 TEST_CASE("process pool worker that crashes after shutdown fails its task and shutdown returns") {

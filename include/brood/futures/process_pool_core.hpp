@@ -853,7 +853,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     const WorkerCell& cell = table_.cell(worker);
     const bool died = cell.left.load(std::memory_order_acquire) == 0;
     collected_.clear();
-    for (std::uint32_t index = 0; died && index < TaskTable::slots; ++index) {
+    for (std::uint32_t index = 0; index < TaskTable::slots; ++index) {
       const std::uint64_t word = table_.slot(index).word.load(std::memory_order_acquire);
       if (SlotWord::phase(word) >= Phase::taken && SlotWord::worker(word) == worker)
         collected_.push_back(index);
