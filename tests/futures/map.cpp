@@ -4,7 +4,6 @@
 #include <brood/threading/event.hpp>
 #include <functional>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <ranges>
 #include <stdexcept>
@@ -13,29 +12,15 @@
 
 #include "support/catch.hpp"
 #include "support/patience.hpp"
+#include "support/tasks.hpp"
 
 namespace futures = brood::futures;
 namespace threading = brood::threading;
 using futures::Future;
 using futures::ThreadPoolExecutor;
+using support::collect;
+using support::up_to;
 using namespace std::chrono_literals;
-
-namespace {
-
-std::vector<int> up_to(int n) {
-  std::vector<int> numbers(static_cast<std::size_t>(n));
-  std::iota(numbers.begin(), numbers.end(), 0);
-  return numbers;
-}
-
-template <class Results>
-auto collect(Results results) {
-  std::vector<typename Results::iterator::value_type> all;
-  for (auto&& result : results) all.push_back(std::move(result));
-  return all;
-}
-
-}  // namespace
 
 using Results =
     decltype(std::declval<ThreadPoolExecutor&>().map([](int i) { return i; }, std::vector<int>{}));

@@ -20,33 +20,25 @@
 
 #include "support/board.hpp"
 #include "support/catch.hpp"
+#include "support/descriptors.hpp"
 #include "support/leaks.hpp"
 #include "support/sleepers.hpp"
 #include "support/start_methods.hpp"
+#include "support/tasks.hpp"
 
 namespace futures = brood::futures;
 using futures::Future;
 using futures::ProcessPoolExecutor;
+using support::collect;
+using support::gate;
+using support::square;
+using support::up_to;
 using namespace std::chrono_literals;
 
 namespace {
 
 double root(double value) { return std::sqrt(value); }
 int add(int a, int b) { return a + b; }
-int square(int n) { return n * n; }
-
-std::vector<int> up_to(int n) {
-  std::vector<int> numbers(static_cast<std::size_t>(n));
-  std::iota(numbers.begin(), numbers.end(), 0);
-  return numbers;
-}
-
-template <class Results>
-auto collect(Results results) {
-  std::vector<typename Results::iterator::value_type> all;
-  for (auto&& result : results) all.push_back(std::move(result));
-  return all;
-}
 
 // A function object that crosses with its members.
 struct Scale {
@@ -78,11 +70,6 @@ template <class F>
 concept Submittable = requires(ProcessPoolExecutor pool, F f) {
   pool.submit(f);
 };
-
-void gate() {
-  board::bump(0);
-  board::await(1, 1);
-}
 
 }  // namespace
 
@@ -799,40 +786,22 @@ TEST_CASE("process pools are made and used while other threads are at work") {
 }
 
 TEST_CASE("process pool that cannot have descriptors says so and leaks none") {
-  const int code = board::in_child([] {
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
+  const auto ended = support::program([] {
+    support::fill_descriptors();
     const auto before = support::open_descriptors().size();
-    const unsigned first_free = static_cast<unsigned>(::dup(0));
-    ::close(static_cast<int>(first_free));
-    unsigned refused = 0;
-    for (unsigned room = 0; room < 12; ++room) {
-      const auto allow = [&](rlim_t count) {
-        const rlimit now{count, limit.rlim_max};
-        ::setrlimit(RLIMIT_NOFILE, &now);
-      };
-      allow(first_free + room);
-      std::exception_ptr thrown;
-      try {
-        ProcessPoolExecutor pool(1);
-        if (pool.submit(square, 3).result() != 9) return 1;
-      } catch (...) {
-        thrown = std::current_exception();
-      }
-      allow(limit.rlim_cur);  // sanitizers need descriptors to look at the exception
-      if (!thrown) continue;
-      try {
-        std::rethrow_exception(thrown);
-      } catch (const brood::os::OSError& error) {
-        if (error.code().value() != EMFILE) return 2;
-        if (!std::string{error.what()}.starts_with("start the process pool: ")) return 5;
-        ++refused;
-      }
-    }
-    if (support::open_descriptors().size() != before) return 3;
-    return refused == 0 || refused == 12 ? 4 : 0;
+    int result = 0;
+    const int failures = support::starve(
+        [&] {
+          ProcessPoolExecutor pool(1);
+          result = pool.submit(square, 3).result();
+        },
+        [](const std::string& what) {
+          if (!what.starts_with("start the process pool: ")) support::say(what);
+        });
+    support::say(failures > 0 && result == 9 ? "made" : "wrong");
+    if (support::open_descriptors().size() != before) support::say(" and left open");
   });
-  CHECK(code == 0);
+  CHECK(ended.said == "made");
 }
 
 TEST_CASE("process pool keeps to limits on memory and on the size of files") {

@@ -29,37 +29,23 @@
 #include "support/sleepers.hpp"
 #include "support/start_methods.hpp"
 #include "support/start_ways.hpp"
+#include "support/tasks.hpp"
 
 namespace futures = brood::futures;
 namespace mp = brood::multiprocessing;
 using futures::Future;
 using futures::ProcessPoolExecutor;
 using futures::WorkerCrashed;
+using support::meet;
+using support::message_of;
+using support::square;
 using namespace std::chrono_literals;
 
 namespace {
 
-int square(int n) { return n * n; }
-
-int meet(int n) {
-  board::bump(0);
-  board::await(1, 1);
-  return n;
-}
-
 // The fork server of a pool that has a worker.
 pid_t fork_server(const ProcessPoolExecutor& pool) {
   return support::parent_of(pool.worker_pids().at(0));
-}
-
-template <class Exception, class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 // A type whose bytes kill who reads or writes them, if that is another process than the first.

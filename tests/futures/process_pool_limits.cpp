@@ -15,6 +15,7 @@
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/start_methods.hpp"
+#include "support/tasks.hpp"
 
 namespace futures = brood::futures;
 using brood::posix::sanitized;
@@ -23,22 +24,15 @@ using futures::OnCrash;
 using futures::ProcessPoolExecutor;
 using futures::TaskTimeout;
 using futures::WorkerCrashed;
+using support::meet;
+using support::square;
 using namespace std::chrono_literals;
 
 namespace {
 
-int square(int n) { return n * n; }
-
 int endless(int n) {
   board::bump(0);
   for (;;) ::pause();
-  return n;
-}
-
-// The tasks of these tests wait for it when they are to be at work.
-int meet(int n) {
-  board::bump(0);
-  board::await(1, 1);
   return n;
 }
 

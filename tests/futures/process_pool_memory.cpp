@@ -19,6 +19,7 @@
 #include "support/catch.hpp"
 #include "support/failing_calls.hpp"
 #include "support/patience.hpp"
+#include "support/tasks.hpp"
 
 namespace futures = brood::futures;
 using futures::Future;
@@ -142,10 +143,7 @@ TEST_CASE("process pool carries very large values of every alignment") {
 TEST_CASE("process pool lets go of large arguments that no worker took") {
   board::reset();
   ProcessPoolExecutor pool(1);
-  const auto running = pool.submit([] {
-    board::bump(0);
-    board::await(1, 1);
-  });
+  const auto running = pool.submit(support::gate);
   board::await(0, 1);
   const std::size_t before = bytes_of_pool();
   const std::string large = std::string(4 * mib, 'x');
@@ -180,10 +178,7 @@ TEST_CASE("process pool with many large tasks that wait serves all of them") {
 TEST_CASE("process pool large task that is dropped in a forked child harms nobody") {
   board::reset();
   ProcessPoolExecutor pool(1);
-  const auto running = pool.submit([] {
-    board::bump(0);
-    board::await(1, 1);
-  });
+  const auto running = pool.submit(support::gate);
   board::await(0, 1);
   const std::string large = std::string(4 * mib, 'x');
   std::vector<Future<std::string>> waiting;

@@ -16,13 +16,17 @@
 #include "support/leaks.hpp"
 #include "support/plugin/plugin.hpp"
 #include "support/start_methods.hpp"
+#include "support/tasks.hpp"
 
 namespace futures = brood::futures;
 namespace mp = brood::multiprocessing;
 using futures::Future;
 using futures::ProcessPoolExecutor;
 using mp::StartMethod;
+using support::meet;
+using support::message_of;
 using support::OwnProgram;
+using support::square;
 using namespace std::chrono_literals;
 
 namespace {
@@ -30,22 +34,11 @@ namespace {
 constexpr StartMethod others[] = {StartMethod::forkserver, StartMethod::spawn};
 constexpr StartMethod all[] = {StartMethod::fork, StartMethod::forkserver, StartMethod::spawn};
 
-int square(int n) { return n * n; }
 pid_t own_pid() { return ::getpid(); }
 
 int number = 0;
 int get_number() { return number; }
 void make_it_seven() { number = 7; }
-
-template <class Exception, class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 // Function objects that cross with what they hold.
 struct SetNumber {
@@ -83,13 +76,6 @@ struct WorkersError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 [[maybe_unused]] const bool registered = (brood::register_exception<EarlyError>(), true);
-
-// What keeps a pool busy until the board says so.
-int meet(int n) {
-  board::bump(0);
-  board::await(1, 1);
-  return n;
-}
 
 const OwnProgram unprepared(
     "unprepared",

@@ -17,24 +17,19 @@
 #include "support/crew.hpp"
 #include "support/leaks.hpp"
 #include "support/sleepers.hpp"
+#include "support/tasks.hpp"
 
 namespace futures = brood::futures;
 using futures::Future;
 using futures::ProcessPoolExecutor;
 using futures::WorkerCrashed;
 using support::Crew;
+using support::meet;
+using support::square;
 using namespace std::chrono_literals;
 
 namespace {
 
-int square(int n) { return n * n; }
-
-// Tells that it runs, and waits to be let go.
-int meet(int n) {
-  board::bump(0);
-  board::await(1, 1);
-  return n;
-}
 int nap_us(int n) {
   const timespec time{0, n * 1000L};
   ::nanosleep(&time, nullptr);

@@ -13,7 +13,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <filesystem>
 #include <forward_list>
 #include <list>
@@ -31,21 +30,11 @@
 #include <variant>
 #include <vector>
 
+#include "../serialization/round_trip.hpp"
+
 namespace serialization = brood::serialization;
 
 namespace {
-
-class Tagged {
- public:
-  template <class Archive>
-  void serialize(Archive& ar) {
-    ar(tag_, values_);
-  }
-
- private:
-  std::string tag_ = "tag";
-  std::deque<short> values_{1, 2};
-};
 
 struct Tree {
   int value = 0;

@@ -22,6 +22,7 @@
 #include "multiprocessing/team.hpp"
 #include "support/alarms.hpp"
 #include "support/catch.hpp"
+#include "support/descriptors.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
 #include "support/sleepers.hpp"
@@ -426,18 +427,13 @@ TEST_CASE("a message whose descriptor finds no room is reported and the next one
   auto [here, there] = mp::Pipe();
   there.send_fd(0);
   there.send(1);
-  rlimit before{};
-  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
-  const int next = brood::posix::duplicate(0).get();
-  const rlimit none{static_cast<rlim_t>(next), before.rlim_max};
-  REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
   int error = 0;
   try {
+    const support::DescriptorsBelow none_free{support::next_descriptor()};
     here.recv_fd();
   } catch (const os::OSError& refused) {
     error = refused.code().value();
   }
-  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
   CHECK(error == EMFILE);
   CHECK(here.recv<int>() == 1);
 }

@@ -4,7 +4,6 @@
 #include <brood/multiprocessing/pool.hpp>
 #include <iterator>
 #include <memory>
-#include <numeric>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -16,40 +15,27 @@
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/start_methods.hpp"
+#include "support/tasks.hpp"
 
 namespace mp = brood::multiprocessing;
 namespace futures = brood::futures;
+using support::collect;
+using support::gate;
+using support::square;
+using support::up_to;
 using namespace std::chrono_literals;
 
 namespace {
 
-int square(int n) { return n * n; }
 int add(int a, int b) { return a + b; }
 int no_threes(int n) {
   if (n == 3) throw std::domain_error("a three");
   return n;
 }
-void gate() {
-  board::bump(0);
-  board::await(1, 1);
-}
-
-std::vector<int> up_to(int n) {
-  std::vector<int> numbers(static_cast<std::size_t>(n));
-  std::iota(numbers.begin(), numbers.end(), 0);
-  return numbers;
-}
 std::vector<int> squares(int n) {
   auto numbers = up_to(n);
   for (int& number : numbers) number *= number;
   return numbers;
-}
-
-template <class Results>
-auto collect(Results results) {
-  std::vector<std::remove_cvref_t<decltype(results.next())>> all;
-  for (auto&& result : results) all.push_back(std::move(result));
-  return all;
 }
 
 // An input range that fails on its way.

@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 
@@ -18,6 +17,7 @@
 
 #include "support/alarms.hpp"
 #include "support/catch.hpp"
+#include "support/descriptors.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
 #include "support/sleepers.hpp"
@@ -627,30 +627,15 @@ TEST_CASE("a start without a descriptor to spare fails and leaves nothing") {
   const auto ended = support::program([] {
     const Shared<std::atomic<int>> ran;
     const mp::Process process([&] { ++*ran; });
-    int next = 0;
-    while (next < support::report_to) next = ::dup(0);  // the first number without one in use above
-    ::close(next);
-    int failures = 0;
-    rlimit before{};
-    ::getrlimit(RLIMIT_NOFILE, &before);
-    for (int spare = 0;; ++spare) {
-      rlimit limit = before;
-      limit.rlim_cur = static_cast<rlim_t>(next + spare);
-      ::setrlimit(RLIMIT_NOFILE, &limit);
-      std::string trouble;
-      try {
-        process.start();
-      } catch (const brood::os::OSError& error) {
-        const std::string text = error.what();
-        if (error.code().value() != EMFILE || !text.starts_with("start process " + process.name()))
-          trouble = text;
-        ++failures;
-      }
-      ::setrlimit(RLIMIT_NOFILE, &before);
-      if (!trouble.empty()) support::say(trouble);
-      if (process.pid() != 0) break;
-      if (*ran != 0 || process.is_alive() || !support::children().empty()) support::say("left;");
-    }
+    const int next = support::fill_descriptors();
+    const int failures =
+        support::starve([&] { process.start(); },
+                        [&](const std::string& what) {
+                          if (!what.starts_with("start process " + process.name()))
+                            support::say(what);
+                          if (*ran != 0 || process.is_alive() || !support::children().empty())
+                            support::say("left;");
+                        });
     support::say(std::to_string(failures) + " " + std::to_string(process.sentinel() - next) + " ");
     process.join();
     support::say(std::to_string(*ran));

@@ -17,6 +17,7 @@
 
 #include "support/alarms.hpp"
 #include "support/catch.hpp"
+#include "support/descriptors.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
 #include "support/sleepers.hpp"
@@ -524,28 +525,13 @@ TEST_CASE("a queue without descriptors to spare is not made and leaves nothing")
   if (support::under_asan)
     SKIP("UndefinedBehaviorSanitizer needs a descriptor to look at an object");
   const auto ended = support::program([] {
-    const int next = ::dup(0);
-    ::close(next);
-    rlimit before{};
-    ::getrlimit(RLIMIT_NOFILE, &before);
-    for (int spare = 0;; ++spare) {
-      rlimit limit = before;
-      limit.rlim_cur = static_cast<rlim_t>(next + spare);
-      ::setrlimit(RLIMIT_NOFILE, &limit);
-      bool made = false;
-      try {
-        const mp::Queue<int> q;
-        made = true;
-      } catch (const brood::os::OSError& error) {
-        if (error.code().value() != EMFILE) support::say(error.what());
-      }
-      ::setrlimit(RLIMIT_NOFILE, &before);
-      const int after = ::dup(0);
-      ::close(after);
-      if (after != next) support::say("left ");
-      if (made) break;
-    }
-    support::say("made");
+    const int next = support::fill_descriptors();
+    const auto look = [next](const std::string&) {
+      if (support::next_descriptor() != next) support::say("left;");
+    };
+    const int failures = support::starve([] { const mp::Queue<int> q; }, look);
+    look({});
+    support::say(failures > 0 ? "made" : "never failed");
   });
   CHECK(ended.said == "made");
 }

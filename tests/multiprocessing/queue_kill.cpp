@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "multiprocessing/record.hpp"
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
@@ -45,14 +46,7 @@ std::string text_of(int producer, int number) {
 
 constexpr int most_producers = 4000;
 constexpr int most_each = 400;
-constexpr int most_items = most_producers * most_each;
-
-// What came of it, in memory that outlives all who write there.
-struct Record {
-  std::atomic<int> put[most_producers];        // puts that have returned: the numbers below this
-  std::atomic<unsigned char> got[most_items];  // how often
-  std::atomic<int> wrong;                      // torn, or out of order
-};
+using Record = support::Record<most_producers, most_each>;
 
 struct Storm {
   mp::QueueOptions options;
@@ -92,7 +86,6 @@ int rage(const Storm& storm) {
   };
   const std::size_t baseline = memory();
 
-  constexpr bool joinable = requires { q.task_done(); };
   int producers = 0, killed_consumers = 0;
   const auto producer = [&] {
     const int id = producers++;
@@ -111,12 +104,11 @@ int rage(const Storm& storm) {
       ::alarm(support::last_alarm);
       std::vector<int> last(most_producers, -1);
       take_all(q, batch, [&](const Item& item) {
-        const auto place = static_cast<std::size_t>(item.producer * most_each + item.number);
         int& before = last[static_cast<std::size_t>(item.producer)];
         if (item.number <= before || item.text != text_of(item.producer, item.number))
           ++record.wrong;
         before = item.number;
-        ++record.got[place];
+        ++record.got[item.producer][item.number];
         if constexpr (requires { q.task_done(); }) q.task_done();
       });
     });
@@ -154,19 +146,9 @@ int rage(const Storm& storm) {
       if (!process.is_alive()) process = producer();
   }
   for (const auto& process : putting) CHECK(process.join(support::patience));
-  bool all_settled = true;
-  if constexpr (joinable) {
-    // The dead owe at most an item each, or a batch: settled here, and then the queue is done.
-    for (std::size_t i = 0; i <= static_cast<std::size_t>(killed_consumers) * storm.batch; ++i) {
-      try {
-        all_settled = q.join(support::patience);
-        break;
-      } catch (const mp::ProcessError&) {
-        q.task_done();
-      }
-    }
-  }
-  CHECK(all_settled);
+  // The dead owe at most an item each, or a batch.
+  const int most_owed = killed_consumers * static_cast<int>(storm.batch);
+  CHECK(support::settle(q, most_owed));
   q.shutdown();
   for (const auto& process : getting) {
     CHECK(process.join(support::patience));
@@ -176,21 +158,9 @@ int rage(const Storm& storm) {
   CHECK(q.qsize() == 0);
   CHECK_FALSE(q.try_get());
 
-  int lost = 0, twice = 0, arrived = 0;
-  for (int id = 0; id < producers; ++id)
-    for (int i = 0; i < most_each; ++i) {
-      const int times = record.got[id * most_each + i];
-      arrived += times;
-      twice += times > 1;
-      lost += times == 0 && i < record.put[id];
-    }
-  INFO(producers << " producers, " << killed_consumers << " killed consumers, " << arrived
-                 << " items arrived, " << lost << " lost");
-  CHECK(arrived > 0);
+  INFO(killed_consumers << " killed consumers");
   CHECK(killed_consumers > 0);
-  CHECK(record.wrong == 0);
-  CHECK(twice == 0);
-  CHECK(static_cast<std::size_t>(lost) <= static_cast<std::size_t>(killed_consumers) * storm.batch);
+  record.check(producers, most_owed);
   CHECK(static_cast<std::int64_t>(most_there) <= storm.options.maxsize);
   using Memory = brood::sync::RingMemory;
   CHECK(memory() <= baseline + (Memory::warm_units + 1) * Memory::unit_size);

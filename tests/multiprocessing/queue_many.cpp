@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "multiprocessing/record.hpp"
 #include "multiprocessing/team.hpp"
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
@@ -289,11 +290,7 @@ constexpr int most_batch = 20;
 constexpr int most_producers = 3000;
 constexpr int most_each = 1000;
 
-struct Record {
-  std::atomic<int> put[most_producers];                        // numbers below were put for sure
-  std::atomic<unsigned char> got[most_producers * most_each];  // how often
-  std::atomic<int> wrong;
-};
+using Record = support::Record<most_producers, most_each>;
 
 // Producers and consumers of batches are killed at random moments.
 template <template <class> class Queue>
@@ -327,7 +324,7 @@ void rage(mp::QueueOptions options, std::chrono::milliseconds length, unsigned s
           int& before = last[static_cast<std::size_t>(id)];
           if (number <= before) ++record.wrong;
           before = number;
-          ++record.got[id * most_each + number];
+          ++record.got[id][number];
           if constexpr (requires { q.task_done(); }) q.task_done();
         }
       }
@@ -350,38 +347,15 @@ void rage(mp::QueueOptions options, std::chrono::milliseconds length, unsigned s
     }
   }
   CHECK(producers.join());
-  int settled_for_dead = 0;
-  bool all_settled = true;
-  if constexpr (requires { q.task_done(); }) {
-    for (; settled_for_dead <= killed_consumers * most_batch; ++settled_for_dead) {
-      try {
-        all_settled = q.join(patience);
-        break;
-      } catch (const mp::ProcessError&) {
-        q.task_done();
-      }
-    }
-  }
-  CHECK(all_settled);
+  const int most_owed = killed_consumers * most_batch;
+  CHECK(support::settle(q, most_owed));
   q.shutdown();
   CHECK(consumers.join());
   CHECK(q.empty());
   CHECK(q.qsize() == 0);
 
-  int lost = 0, twice = 0, arrived = 0;
-  for (int id = 0; id < made; ++id)
-    for (int i = 0; i < most_each; ++i) {
-      const int times = record.got[id * most_each + i];
-      arrived += times;
-      twice += times > 1;
-      lost += times == 0 && i < record.put[id];
-    }
-  INFO(made << " producers, " << killed_consumers << " killed consumers, " << arrived
-            << " items arrived, " << lost << " lost, " << settled_for_dead << " settled");
-  CHECK(arrived > 0);
-  CHECK(record.wrong == 0);
-  CHECK(twice == 0);
-  CHECK(lost <= killed_consumers * most_batch);
+  INFO(killed_consumers << " killed consumers");
+  record.check(made, most_owed);
 }
 
 }  // namespace

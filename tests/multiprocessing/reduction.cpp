@@ -2,7 +2,6 @@
 // Handles that cross to a process which does not have them by fork: each arrives as the same
 // object, and works there as here.
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <atomic>
@@ -19,6 +18,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/descriptors.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
 #include "support/stranger.hpp"
@@ -684,19 +684,13 @@ TEST_CASE("a queue for which there is no descriptor left is an error that leaves
     const std::string bytes = reduced(q, out);
     Reduction in{as_received(out)};
     const auto open_before = support::open_descriptors().size();
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    const rlim_t before = limit.rlim_cur;
-    limit.rlim_cur = 0;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
     int error_number = 0;
     try {
+      const support::DescriptorsBelow none{0};
       restored<mp::Queue<int>>(bytes, in);
     } catch (const os::OSError& error) {
       error_number = error.code().value();
     }
-    limit.rlim_cur = before;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
     support::say(error_number == EMFILE ? "no room" : "else");
     if (support::open_descriptors().size() > open_before) support::say(" and left open");
   });

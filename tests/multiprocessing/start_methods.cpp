@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <atomic>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "support/alarms.hpp"
+#include "support/descriptors.hpp"
 #include "support/leaks.hpp"
 #include "support/sleepers.hpp"
 
@@ -492,30 +492,13 @@ TEST_CASE("by every start method a start without a descriptor to spare fails and
     SKIP("UndefinedBehaviorSanitizer needs a descriptor to look at an object");
   const auto ended = support::program([method] {
     const mp::Process process({.start_method = method}, [] {});
-    int next = 0;
-    while (next < support::report_to) next = ::dup(0);
-    ::close(next);
-    int failures = 0;
-    rlimit before{};
-    ::getrlimit(RLIMIT_NOFILE, &before);
-    for (int spare = 0;; ++spare) {
-      rlimit limit = before;
-      limit.rlim_cur = static_cast<rlim_t>(next + spare);
-      ::setrlimit(RLIMIT_NOFILE, &limit);
-      std::string trouble;
-      try {
-        process.start();
-      } catch (const brood::os::OSError& error) {
-        const std::string text = error.what();
-        if (error.code().value() != EMFILE || !text.starts_with("start process " + process.name()))
-          trouble = text;
-        ++failures;
-      }
-      ::setrlimit(RLIMIT_NOFILE, &before);
-      if (!trouble.empty()) support::say(trouble);
-      if (process.pid() != 0) break;
-      if (process.is_alive() || !support::children().empty()) support::say("left;");
-    }
+    const int failures = support::starve([&] { process.start(); },
+                                         [&](const std::string& what) {
+                                           if (!what.starts_with("start process " + process.name()))
+                                             support::say(what);
+                                           if (process.is_alive() || !support::children().empty())
+                                             support::say("left;");
+                                         });
     support::say(failures > 0 ? "failed;" : "never failed;");
     process.join();
     support::say(std::to_string(process.exitcode().value()));

@@ -23,15 +23,6 @@ namespace support {
 namespace mp = brood::multiprocessing;
 using namespace std::chrono_literals;
 
-// Short enough to be waited for.
-inline constexpr brood::Timeout moment{std::chrono::milliseconds{10}};
-
-// Waits until another process has brought a counter so far.
-template <class T>
-void await(const std::atomic<T>& counter, T value) {
-  while (counter.load() < value) ::sched_yield();
-}
-
 // The letter for what a process does: 'S' sleeps, 'T' is stopped.
 inline char state_of(pid_t pid) {
   std::FILE* const file = std::fopen(("/proc/" + std::to_string(pid) + "/stat").c_str(), "re");

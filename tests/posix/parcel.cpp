@@ -13,6 +13,7 @@
 
 #include "support/alarms.hpp"
 #include "support/catch.hpp"
+#include "support/descriptors.hpp"
 #include "support/leaks.hpp"
 #include "support/programs.hpp"
 
@@ -271,10 +272,7 @@ TEST_CASE("descriptors for which there is no room are an error that says so") {
     const Sockets sockets;
     const auto file = posix::open_file("/dev/null", O_RDONLY);
     posix::send_parcel(sockets.there.get(), "bytes", repeated(file.get(), 400));
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = static_cast<rlim_t>(file.get()) + 300;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
+    const support::DescriptorsBelow few{file.get() + 300};
     posix::Parcel parcel;
     try {
       posix::receive_parcel(sockets.here.get(), parcel);

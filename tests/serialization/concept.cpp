@@ -32,8 +32,8 @@
 #include <variant>
 #include <vector>
 
-#include "../support/catch.hpp"
 #include "round_trip.hpp"
+#include "support/catch.hpp"
 
 using brood::Serializable;
 

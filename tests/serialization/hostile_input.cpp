@@ -20,8 +20,8 @@
 #include <variant>
 #include <vector>
 
-#include "../support/catch.hpp"
 #include "round_trip.hpp"
+#include "support/catch.hpp"
 
 namespace serialization = brood::serialization;
 using serialization::dumps;
@@ -33,18 +33,6 @@ namespace {
 
 enum class Switch : bool { off, on };
 enum class Colour : unsigned char { red, green };
-
-class Tagged {
- public:
-  template <class Archive>
-  void serialize(Archive& ar) {
-    ar(tag_, values_);
-  }
-
- private:
-  std::string tag_ = "tag";
-  std::deque<short> values_{1, 2};
-};
 
 /// One of everything.
 struct Rich {

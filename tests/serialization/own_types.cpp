@@ -9,8 +9,8 @@
 #include <variant>
 #include <vector>
 
-#include "../support/catch.hpp"
 #include "round_trip.hpp"
+#include "support/catch.hpp"
 
 namespace serialization = brood::serialization;
 

@@ -9,8 +9,8 @@
 #include <tuple>
 #include <vector>
 
-#include "../support/catch.hpp"
 #include "round_trip.hpp"
+#include "support/catch.hpp"
 
 namespace serialization = brood::serialization;
 using serialization::Reader;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <brood/serialization.hpp>
+#include <deque>
 #include <string>
 #include <utility>
 
@@ -20,3 +21,16 @@ template <class T>
 bool survives(const T& value) {
   return round_trip(value) == value;
 }
+
+/// Says itself what it is made of.
+class Tagged {
+ public:
+  template <class Archive>
+  void serialize(Archive& ar) {
+    ar(tag_, values_);
+  }
+
+ private:
+  std::string tag_ = "tag";
+  std::deque<short> values_{1, 2};
+};

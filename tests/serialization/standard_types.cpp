@@ -26,8 +26,8 @@
 #include <variant>
 #include <vector>
 
-#include "../support/catch.hpp"
 #include "round_trip.hpp"
+#include "support/catch.hpp"
 
 using namespace std::chrono_literals;
 using namespace std::string_literals;

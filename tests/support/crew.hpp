@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A crew of threads, and how long a test waits.
+// A crew of threads.
 #pragma once
 
 #include <brood/threading.hpp>
@@ -12,9 +12,6 @@
 namespace support {
 
 using namespace std::chrono_literals;
-
-// Short enough to be waited for.
-inline constexpr brood::Timeout moment{std::chrono::milliseconds{10}};
 
 // Threads that are started at once and joined at the end.
 class Crew {

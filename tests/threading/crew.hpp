@@ -13,12 +13,6 @@
 
 namespace support {
 
-// Waits until another thread has brought a counter so far.
-template <class T>
-void await(const std::atomic<T>& counter, T value) {
-  while (counter.load() < value) ::sched_yield();
-}
-
 // What f gives in a thread of its own.
 template <class F>
 auto in_thread(F f) {

@@ -15,20 +15,16 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/patience.hpp"
+#include "support/programs.hpp"
 #include "support/sleepers.hpp"
 
 using namespace brood;
 using namespace std::chrono_literals;
+using support::patience;
+using support::report_to;
+using support::say;
 
 namespace {
-
-constexpr Timeout patience{std::chrono::seconds{30}};
-int report_to = -1;
-
-void say(const std::string& text) {
-  if (::write(report_to, text.data(), text.size()) < 0) ::_exit(99);
-}
 
 // Says so when static objects are destroyed, in the child alone.
 struct Static {
@@ -36,34 +32,6 @@ struct Static {
     if (report_to >= 0) say("static;");
   }
 };
-
-std::string how_it_ended;
-
-// Runs `program` in a forked child, which then calls std::exit(3). Everything that was said.
-template <class F>
-std::string in_child(F program) {
-  int ends[2];
-  REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    ::close(ends[0]);
-    report_to = ends[1];
-    ::alarm(support::last_alarm);
-    program();
-    std::exit(3);
-  }
-  ::close(ends[1]);
-  std::string said;
-  char buffer[256];
-  for (ssize_t size = 0; (size = ::read(ends[0], buffer, sizeof buffer)) > 0;)
-    said.append(buffer, static_cast<std::size_t>(size));
-  ::close(ends[0]);
-  int status = 0;
-  REQUIRE(::waitpid(pid, &status, 0) == pid);
-  how_it_ended = WIFEXITED(status) ? "exit " + std::to_string(WEXITSTATUS(status))
-                                   : "signal " + std::to_string(WTERMSIG(status));
-  return said;
-}
 
 // Says something once the main thread has nothing more to say and waits for others.
 const queue::Queue<int> main_is_done;
@@ -82,27 +50,28 @@ void say_last(const char* text) {
 }  // namespace
 
 TEST_CASE("the end of the program waits for threads that are not daemons") {
-  CHECK(in_child([] {
-          static Static destroyed_later;
-          threading::Thread([] { late_work("thread;"); }).start();
-          say_last("main;");
-        }) == "main;thread;static;");
-  CHECK(how_it_ended == "exit 3");
+  const auto ended = support::program([] {
+    static Static destroyed_later;
+    threading::Thread([] { late_work("thread;"); }).start();
+    say_last("main;");
+  });
+  CHECK(ended.said == "main;thread;static;");
+  CHECK(ended.code == 3);
 }
 
 TEST_CASE("the end of the program waits also for threads started meanwhile by threads") {
-  CHECK(in_child([] {
+  CHECK(support::program([] {
           static Static destroyed_later;
           threading::Thread([] {
             late_work("first;");
             threading::Thread([] { late_work("second;"); }).start();
           }).start();
           say_last("main;");
-        }) == "main;first;second;static;");
+        }).said == "main;first;second;static;");
 }
 
 TEST_CASE("the end of the program does not wait for daemon threads") {
-  const std::string said = in_child([] {
+  const auto ended = support::program([] {
     static Static destroyed_later;
     for (int i = 0; i < 40; ++i) {
       threading::Thread({.daemon = true}, [] {
@@ -114,13 +83,13 @@ TEST_CASE("the end of the program does not wait for daemon threads") {
     }
     say("main;");
   });
-  CHECK_THAT(said, Catch::Matchers::ContainsSubstring("main;"));
-  CHECK_THAT(said, Catch::Matchers::ContainsSubstring("static;"));
-  CHECK(how_it_ended == "exit 3");
+  CHECK_THAT(ended.said, Catch::Matchers::ContainsSubstring("main;"));
+  CHECK_THAT(ended.said, Catch::Matchers::ContainsSubstring("static;"));
+  CHECK(ended.code == 3);
 }
 
 TEST_CASE("a program that ends with an exit in a thread waits for the others") {
-  const std::string said = in_child([] {
+  const auto ended = support::program([] {
     threading::Thread([] { late_work("worker;"); }).start();
     threading::Thread exiting([] {
       say_last("exit;");
@@ -130,9 +99,9 @@ TEST_CASE("a program that ends with an exit in a thread waits for the others") {
     exiting.join();  // for ever: the process ends first
     say("unreachable;");
   });
-  CHECK_THAT(said, Catch::Matchers::ContainsSubstring("worker;"));
-  CHECK(said.find("unreachable") == std::string::npos);
-  CHECK(how_it_ended == "exit 4");
+  CHECK_THAT(ended.said, Catch::Matchers::ContainsSubstring("worker;"));
+  CHECK(ended.said.find("unreachable") == std::string::npos);
+  CHECK(ended.code == 4);
 }
 
 TEST_CASE("thread_local objects live until the end of their thread during the exit") {
@@ -143,18 +112,18 @@ TEST_CASE("thread_local objects live until the end of their thread during the ex
       text = "dead;";
     }
   };
-  CHECK(in_child([] {
+  CHECK(support::program([] {
           threading::Thread([] {
             static thread_local Local local;
             static_cast<void>(local.text.size());
             late_work("thread;");
           }).start();
           say_last("main;");
-        }) == "main;thread;alive;");
+        }).said == "main;thread;alive;");
 }
 
 TEST_CASE("threads started in a forked child are waited for at its end") {
-  CHECK(in_child([] {
+  CHECK(support::program([] {
           const pid_t pid = ::fork();
           if (pid == 0) {
             threading::Thread([] { late_work("grandchild's thread;"); }).start();
@@ -163,32 +132,33 @@ TEST_CASE("threads started in a forked child are waited for at its end") {
           }
           ::waitpid(pid, nullptr, 0);
           say("child;");
-        }) == "grandchild;grandchild's thread;child;");
+        }).said == "grandchild;grandchild's thread;child;");
 }
 
 TEST_CASE("a thread may fork and its child ends like a program") {
-  CHECK(in_child([] {
-          const auto main = threading::current_thread();
-          threading::Thread forker({.name = "forker"}, [main] {
-            const pid_t pid = ::fork();
-            if (pid == 0) {
-              // The thread that was the main one is not here: joining it does not block.
-              say(main.join() && !main.is_alive() ? "joined;" : "not joined;");
-              if (support::under_tsan || support::under_asan) {  // they miss the main thread
-                say("forker;thread;");
-                ::_exit(0);
-              }
-              threading::Thread([] { late_work("thread;"); }).start();
-              say_last((threading::current_thread().name() + ";").c_str());
-              return;  // from the only thread's function: the end of the child
-            }
-            ::waitpid(pid, nullptr, 0);
-          });
-          forker.start();
-          forker.join();
-          say("main;");
-        }) == "joined;forker;thread;main;");
-  CHECK(how_it_ended == "exit 3");
+  const auto ended = support::program([] {
+    const auto main = threading::current_thread();
+    threading::Thread forker({.name = "forker"}, [main] {
+      const pid_t pid = ::fork();
+      if (pid == 0) {
+        // The thread that was the main one is not here: joining it does not block.
+        say(main.join() && !main.is_alive() ? "joined;" : "not joined;");
+        if (support::under_tsan || support::under_asan) {  // they miss the main thread
+          say("forker;thread;");
+          ::_exit(0);
+        }
+        threading::Thread([] { late_work("thread;"); }).start();
+        say_last((threading::current_thread().name() + ";").c_str());
+        return;  // from the only thread's function: the end of the child
+      }
+      ::waitpid(pid, nullptr, 0);
+    });
+    forker.start();
+    forker.join();
+    say("main;");
+  });
+  CHECK(ended.said == "joined;forker;thread;main;");
+  CHECK(ended.code == 3);
 }
 
 TEST_CASE("in a forked child the other threads are not alive and can be joined") {
@@ -200,7 +170,7 @@ TEST_CASE("in a forked child the other threads are not alive and can be joined")
   threading::Thread ended([] {});
   ended.start();
   while (ended.is_alive()) ::sched_yield();
-  CHECK(in_child([&] {
+  CHECK(support::program([&] {
           if (thread.is_alive() || !thread.join() || !ended.join()) say("bad;");
           if (threading::active_count() != 1 || threading::enumerate().size() != 1) say("bad;");
           thread.set_name("renamed");
@@ -209,7 +179,7 @@ TEST_CASE("in a forked child the other threads are not alive and can be joined")
           fresh.start();
           fresh.join();
           if (support::under_asan) ::_exit(3);  // what vanished threads held is no leak
-        }) == "fresh;");
+        }).said == "fresh;");
   CHECK(thread.is_alive());
   gate.shutdown();
   CHECK(thread.join(patience));
@@ -232,22 +202,11 @@ void describe_self() {
 
 // Forks in the calling thread.
 std::string self_after_fork() {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return "no pipe";
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    report_to = ends[1];
-    describe_self();
-    ::_exit(0);
-  }
-  ::close(ends[1]);
-  std::string said;
-  char buffer[256];
-  for (ssize_t size = 0; (size = ::read(ends[0], buffer, sizeof buffer)) > 0;)
-    said.append(buffer, static_cast<std::size_t>(size));
-  ::close(ends[0]);
-  ::waitpid(pid, nullptr, 0);
-  return said;
+  return support::program([] {
+           describe_self();
+           ::_exit(0);
+         })
+      .said;
 }
 
 }  // namespace

@@ -14,15 +14,15 @@
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/patience.hpp"
 #include "support/sleepers.hpp"
 
 using namespace brood;
 using namespace std::chrono_literals;
+using support::moment;
+using support::patience;
 
 namespace {
-
-constexpr Timeout patience{std::chrono::seconds{30}};
-constexpr Timeout moment{std::chrono::milliseconds{10}};
 
 bool enumerated(const threading::Thread& thread) {
   for (const auto& other : threading::enumerate()) {
