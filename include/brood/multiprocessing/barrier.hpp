@@ -3,8 +3,9 @@
 #pragma once
 
 #include "../crossing_function.hpp"
+#include "../sync/barrier.hpp"
 #include "../sync/shared_monitor.hpp"
-#include "../threading/barrier_calls.hpp"
+#include "../threading/sync_calls.hpp"
 #include "shared_handle.hpp"
 
 namespace brood::multiprocessing {

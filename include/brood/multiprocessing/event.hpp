@@ -4,26 +4,17 @@
 
 #include "../sync/event.hpp"
 #include "../sync/shared_monitor.hpp"
+#include "../threading/sync_calls.hpp"
 #include "shared_handle.hpp"
 
 namespace brood::multiprocessing {
 
-class Event : public SharedHandle<sync::Event<sync::SharedMonitor>> {
+/// For the calls see threading::EventCalls.
+class Event : public threading::EventCalls<SharedHandle<sync::Event<sync::SharedMonitor>>> {
  public:
-  /// Not set. Throws os::OSError.
-  Event() : SharedHandle{std::in_place} {}
+  using EventCalls::EventCalls;
   /// For the Serializer: see Reduction.
-  Event(serialization::Reader& in, Reduction& reduction) : SharedHandle{in, reduction} {}
-
-  /// Sets it and lets all who wait go on.
-  void set() const { core().set(); }
-  void clear() const { core().clear(); }
-  /// One load.
-  bool is_set() const noexcept { return core().is_set(); }
-
-  /// Waits until it is set; false when `limit` is over first. True also if clear() follows set()
-  /// at once.
-  bool wait(Timeout limit = forever) const { return core().wait(posix::Deadline{limit}); }
+  Event(serialization::Reader& in, Reduction& reduction) : EventCalls{in, reduction} {}
 };
 
 }  // namespace brood::multiprocessing

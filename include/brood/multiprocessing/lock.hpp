@@ -11,6 +11,7 @@
 #pragma once
 
 #include "../sync/owned_lock.hpp"
+#include "../threading/sync_calls.hpp"
 #include "shared_handle.hpp"
 
 namespace brood::multiprocessing {
@@ -18,18 +19,12 @@ namespace brood::multiprocessing {
 /// What Lock and RLock have in common, under Python's and under the standard library's names. It
 /// belongs to the thread that acquired it. When that thread or its process dies, the next one gets
 /// it.
-class OwnedLock : public SharedHandle<sync::OwnedLock> {
+class OwnedLock : public threading::Acquirable<SharedHandle<sync::OwnedLock>> {
  public:
-  /// Takes it, waiting for it if it must; false when `limit` is over first. A thread that holds it
-  /// already: see Lock and RLock.
-  bool acquire(Timeout limit = forever) const { return core().acquire(posix::Deadline{limit}); }
-
   /// Lets it go (once). Throws std::logic_error if the calling thread does not hold it. (Python
   /// lets any process release a Lock.)
   void release() const { core().release(); }
 
-  void lock() const { acquire(); }
-  bool try_lock() const { return acquire(std::chrono::nanoseconds{0}); }
   void unlock() const { release(); }
 
   /// Whether a living thread of any process holds it, a snapshot.
@@ -47,8 +42,8 @@ class OwnedLock : public SharedHandle<sync::OwnedLock> {
   std::size_t depth() const noexcept { return core().depth(); }
 
  protected:
-  explicit OwnedLock(sync::OwnedLock::Again again) : SharedHandle{std::in_place, again} {}
-  OwnedLock(serialization::Reader& in, Reduction& reduction) : SharedHandle{in, reduction} {}
+  explicit OwnedLock(sync::OwnedLock::Again again) : Acquirable{std::in_place, again} {}
+  OwnedLock(serialization::Reader& in, Reduction& reduction) : Acquirable{in, reduction} {}
   ~OwnedLock() = default;
 };
 

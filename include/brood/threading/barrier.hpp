@@ -3,8 +3,9 @@
 #pragma once
 
 #include "../function.hpp"
-#include "barrier_calls.hpp"
+#include "../sync/barrier.hpp"
 #include "handle.hpp"
+#include "sync_calls.hpp"
 
 namespace brood::threading {
 

@@ -4,22 +4,14 @@
 
 #include "../sync/event.hpp"
 #include "handle.hpp"
+#include "sync_calls.hpp"
 
 namespace brood::threading {
 
-class Event : public SyncHandle<sync::Event<sync::PrivateMonitor>> {
+/// See EventCalls.
+class Event : public EventCalls<SyncHandle<sync::Event<sync::PrivateMonitor>>> {
  public:
-  /// Not set.
-  Event() : SyncHandle{std::in_place} {}
-
-  /// Sets it and lets all who wait go on.
-  void set() const { core().set(); }
-  void clear() const { core().clear(); }
-  bool is_set() const noexcept { return core().is_set(); }
-
-  /// Waits until it is set; false when `limit` is over first. True also if clear() follows set()
-  /// at once.
-  bool wait(Timeout limit = forever) const { return core().wait(posix::Deadline{limit}); }
+  using EventCalls::EventCalls;
 };
 
 }  // namespace brood::threading

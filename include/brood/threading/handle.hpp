@@ -6,7 +6,6 @@
 // thread held then stays held there.
 #pragma once
 
-#include <cstddef>
 #include <type_traits>
 #include <utility>
 
@@ -15,6 +14,9 @@
 #include "../sync/monitor.hpp"
 
 namespace brood::threading {
+
+/// Says that a handle names nothing: a member that is not used.
+struct NoObject {};
 
 /// A handle for a Core, one of the algorithms of sync/.
 template <class Core>
@@ -34,8 +36,7 @@ class SyncHandle {
   requires std::is_constructible_v<Core, Args...>
   explicit SyncHandle(std::in_place_t, Args&&... args)
       : object_{posix::make_ref<Object>(std::forward<Args>(args)...)} {}
-  /// Names nothing: for a member that is not used.
-  explicit SyncHandle(std::nullptr_t) noexcept {}
+  explicit SyncHandle(NoObject) noexcept {}
   ~SyncHandle() = default;
 
   Core& core() const noexcept { return object_->core; }

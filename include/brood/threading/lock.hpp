@@ -12,34 +12,13 @@
 #include "../sync/lock.hpp"
 #include "handle.hpp"
 #include "registry.hpp"
+#include "sync_calls.hpp"
 
 namespace brood::threading {
 
-/// The calls of everything that can be acquired, under Python's and under the standard library's
-/// names. Not used by itself.
-template <class Core>
-class Acquirable : public SyncHandle<Core> {
- public:
-  /// Takes it, waiting for it if it must; false when `limit` is over first. Those who wait get it
-  /// in order of arrival, but for a thread that comes along just as it is free.
-  bool acquire(Timeout limit = forever) const {
-    return this->core().acquire(posix::Deadline{limit});
-  }
-
-  void lock() const { acquire(); }
-  bool try_lock() const { return acquire(std::chrono::nanoseconds{0}); }
-
- protected:
-  using SyncHandle<Core>::SyncHandle;
-  ~Acquirable() = default;
-};
-
-using LockCore = sync::Lock<sync::PrivateMonitor>;
-using RLockCore = sync::RLock<sync::PrivateMonitor, &Registry::pthread_ident>;
-
 /// A lock that belongs to no thread: any may release it, and who holds it and acquires it again
 /// waits. Python: threading.Lock.
-class Lock : public Acquirable<LockCore> {
+class Lock : public Acquirable<SyncHandle<sync::Lock<sync::PrivateMonitor>>> {
  public:
   Lock() : Acquirable{std::in_place} {}
 
@@ -50,13 +29,14 @@ class Lock : public Acquirable<LockCore> {
   bool locked() const { return core().locked(); }
 
  private:
-  friend class Condition;
-  explicit Lock(std::nullptr_t) noexcept : Acquirable{nullptr} {}
+  friend class AnyLock;
+  explicit Lock(NoObject none) noexcept : Acquirable{none} {}
 };
 
 /// A lock that the thread which holds it may acquire again, and must release as often. Python:
 /// threading.RLock.
-class RLock : public Acquirable<RLockCore> {
+class RLock
+    : public Acquirable<SyncHandle<sync::RLock<sync::PrivateMonitor, &Registry::pthread_ident>>> {
  public:
   RLock() : Acquirable{std::in_place} {}
 
@@ -68,8 +48,8 @@ class RLock : public Acquirable<RLockCore> {
   bool locked() const { return core().locked(); }
 
  private:
-  friend class Condition;
-  explicit RLock(std::nullptr_t) noexcept : Acquirable{nullptr} {}
+  friend class AnyLock;
+  explicit RLock(NoObject none) noexcept : Acquirable{none} {}
 };
 
 }  // namespace brood::threading
