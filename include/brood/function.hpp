@@ -11,6 +11,13 @@ namespace brood {
 template <class Signature>
 class Function;
 
+/// What a Function<R(Args...)> can hold.
+template <class F, class R, class... Args>
+concept CallableAs = !std::is_same_v<std::remove_cvref_t<F>, Function<R(Args...)>> &&
+                     requires(std::decay_t<F> & f, Args&&... args) {
+  static_cast<R>(f(std::forward<Args>(args)...));
+};
+
 /// Holds anything that can be called with Args and gives R; empty when default-made or made from
 /// nullptr. Copies share the callable, so what it captured need not be copyable. Calling an empty
 /// one is undefined.
@@ -20,11 +27,7 @@ class Function<R(Args...)> {
   Function() noexcept = default;
   Function(std::nullptr_t) noexcept {}  // NOLINT: implicit
 
-  template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> &&
-             requires(std::decay_t<F>& f, Args&&... args) {
-               static_cast<R>(f(std::forward<Args>(args)...));
-             })
+  template <CallableAs<R, Args...> F>
   Function(F&& f)  // NOLINT: implicit
       : callable_{posix::Ref<Base>::adopt(new Holder<std::decay_t<F>>(std::forward<F>(f)))} {}
 

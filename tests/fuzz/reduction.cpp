@@ -10,6 +10,7 @@
 
 #include <brood/multiprocessing.hpp>
 #include <brood/posix/parcel.hpp>
+#include <brood/posix/socket_pair.hpp>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -129,7 +130,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   static const Handles* const handles = new Handles;
   const int free_before = lowest_free_descriptor();
   posix::unique_fd here, there;
-  posix::make_stream_sockets(here, there);
+  posix::make_sockets(SOCK_STREAM, here, there);
   if ((data[0] & 1) == 0) {
     if (::send(there.get(), data + 1, size - 1, MSG_NOSIGNAL) < 0) fail("send");
   } else {

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <brood/posix/socket_pair.hpp>
 #include <brood/posix/spawn.hpp>
 #include <stdexcept>
 #include <string>
@@ -112,8 +113,8 @@ TEST_CASE("the fork server is one small process for the program and all that des
 }
 
 TEST_CASE("the fork server keeps no descriptor for those that have ended") {
-  // It may not have all of its own before it has obeyed an order, and closes the last one's a moment
-  // after its end was told.
+  // It may not have all of its own before it has obeyed an order, and closes the last one's a
+  // moment after its end was told.
   CHECK(code_of(StartMethod::forkserver, [] {}) == 0);
   const std::size_t before = descriptors_of(server());
   for (int i = 0; i < 30; ++i) CHECK(code_of(StartMethod::forkserver, [] {}) == 0);
@@ -135,7 +136,7 @@ TEST_CASE("the fork server takes no harm from what is no order") {
 TEST_CASE("a process that nobody tells what to do ends") {
   const support::LeakCheck nothing_left;
   posix::unique_fd mine, its;
-  posix::make_stream_sockets(mine, its);
+  posix::make_sockets(SOCK_STREAM, mine, its);
   const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
   its.reset();
   CHECK_FALSE(child->wait(posix::Deadline{10ms}));
@@ -145,7 +146,7 @@ TEST_CASE("a process that nobody tells what to do ends") {
 
 TEST_CASE("a process killed before it was told anything has been started and was killed") {
   posix::unique_fd mine, its;
-  posix::make_stream_sockets(mine, its);
+  posix::make_sockets(SOCK_STREAM, mine, its);
   const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
   its.reset();
   child->send_signal(SIGKILL);
@@ -173,7 +174,7 @@ TEST_CASE("a start waits for a fork server that is stopped") {
 
 TEST_CASE("what a child of the fork server has used is known") {
   posix::unique_fd mine, its;
-  posix::make_stream_sockets(mine, its);
+  posix::make_sockets(SOCK_STREAM, mine, its);
   const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
   mine.reset();
   its.reset();
@@ -275,7 +276,7 @@ const OwnProgram closes_all("closes_all", [] {
 const OwnProgram sends_nonsense("sends_nonsense", [] {
   const auto code_after = [](std::string_view bytes) {
     posix::unique_fd mine, its;
-    posix::make_stream_sockets(mine, its);
+    posix::make_sockets(SOCK_STREAM, mine, its);
     const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
     its.reset();
     posix::send_parcel(mine.get(), bytes, {});

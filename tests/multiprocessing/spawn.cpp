@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
+#include <brood/posix/socket_pair.hpp>
 #include <brood/threading.hpp>
 #include <stdexcept>
 #include <string>
@@ -326,7 +327,7 @@ TEST_CASE("a spawned process that ends before it was told anything has been star
   // It executes nothing that reads its channel, and has more to read than fits there.
   const support::LeakCheck nothing_left;
   posix::unique_fd mine, its;
-  posix::make_stream_sockets(mine, its);
+  posix::make_sockets(SOCK_STREAM, mine, its);
   auto spawned = posix::spawn_self(its.get());
   its.reset();
   const auto child = posix::make_ref<posix::SharedChild>(spawned.pid, std::move(spawned.pidfd));
@@ -339,7 +340,7 @@ TEST_CASE("a spawned process that ends before it was told anything has been star
 TEST_CASE("a spawned process that nobody tells what to do ends") {
   const support::LeakCheck nothing_left;
   posix::unique_fd mine, its;
-  posix::make_stream_sockets(mine, its);
+  posix::make_sockets(SOCK_STREAM, mine, its);
   auto spawned = posix::spawn_self(its.get());
   its.reset();
   mine.reset();

@@ -7,6 +7,7 @@
 
 #include <brood/posix/parcel.hpp>
 #include <brood/posix/pipe.hpp>
+#include <brood/posix/socket_pair.hpp>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -25,7 +26,7 @@ namespace {
 
 struct Sockets {
   posix::unique_fd here, there;
-  Sockets() { posix::make_stream_sockets(here, there); }
+  Sockets() { posix::make_sockets(SOCK_STREAM, here, there); }
 };
 
 std::string text_of(std::size_t size) {

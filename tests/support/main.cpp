@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // main() of every test program. A program that starts processes by forkserver and spawn has
-// freeze_support() called first (support/start_methods.hpp). The handlers that Catch2 installs for fatal signals would run in
-// the children of the tests as well, so that terminate() of a child would print the report of a
-// failed test: 2.13 is built without them, and with 3 each forked child gives them up.
+// freeze_support() called first (support/start_methods.hpp). The handlers that Catch2 installs for
+// fatal signals would run in the children of the tests as well, so that terminate() of a child
+// would print the report of a failed test: 2.13 is built without them, and with 3 each forked child
+// gives them up.
 #define CATCH_CONFIG_RUNNER
 #define CATCH_CONFIG_NO_POSIX_SIGNALS
 

@@ -14,6 +14,7 @@
 
 #include <brood/multiprocessing/reduction.hpp>
 #include <brood/posix/parcel.hpp>
+#include <brood/posix/socket_pair.hpp>
 #include <tuple>
 
 #include "support/leaks.hpp"
@@ -46,7 +47,7 @@ class Stranger {
   template <class F>
   explicit Stranger(F body) {
     brood::posix::unique_fd there;
-    brood::posix::make_stream_sockets(socket_, there);
+    brood::posix::make_sockets(SOCK_STREAM, socket_, there);
     std::fflush(nullptr);
     pid_ = ::fork();
     if (pid_ != 0) return;

@@ -10,7 +10,7 @@
 #include "../multiprocessing/launch.hpp"
 #include "../multiprocessing/reduction.hpp"
 #include "../posix/fork_server.hpp"
-#include "../posix/packet_socket.hpp"
+#include "../posix/socket_pair.hpp"
 #include "pool_workers.hpp"
 
 namespace brood::futures {
@@ -64,7 +64,7 @@ inline posix::ForkServer PoolServer::launch(const TaskTable& table,
         " can't cross to a process that is not forked from this one: give it a function, a lambda "
         "without captures, or a Serializable function object; or use StartMethod::fork"};
   posix::unique_fd mine, its;
-  posix::make_packet_sockets(mine, its);
+  posix::make_sockets(SOCK_SEQPACKET, mine, its);
   multiprocessing::Reduction reduction;
   Record record{{},
                 table.extent(),

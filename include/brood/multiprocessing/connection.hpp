@@ -34,6 +34,7 @@
 #include "../posix/packet_socket.hpp"
 #include "../posix/poll.hpp"
 #include "../posix/ref.hpp"
+#include "../posix/socket_pair.hpp"
 #include "../posix/this_process.hpp"
 #include "../serialization.hpp"
 #include "errors.hpp"
@@ -352,7 +353,7 @@ inline bool Connection::writable() const noexcept { return state_->writable; }
 
 inline std::pair<Connection, Connection> Pipe(bool duplex) {
   posix::unique_fd one, other;
-  posix::make_packet_sockets(one, other);
+  posix::make_sockets(SOCK_SEQPACKET, one, other);
   const auto end = [](posix::unique_fd& fd, bool readable, bool writable) {
     Connection result{fd.get(), readable, writable};
     fd.release();

@@ -12,10 +12,10 @@
 #include <string>
 
 #include "../posix/immortal.hpp"
-#include "../posix/packet_socket.hpp"
 #include "../posix/process_identity.hpp"
 #include "../posix/process_server.hpp"
 #include "../posix/signals.hpp"
+#include "../posix/socket_pair.hpp"
 #include "../posix/this_process.hpp"
 #include "errors.hpp"
 
@@ -89,7 +89,7 @@ class ForkServer {
 
 inline void ForkServer::start(posix::RunOrdered run, void (*rehearse)() noexcept) {
   posix::unique_fd mine, servers;
-  posix::make_packet_sockets(mine, servers);
+  posix::make_sockets(SOCK_SEQPACKET, mine, servers);
   remember_orders(std::move(mine));
   try {
     process_ = posix::fork_process_server(std::move(servers), run, [rehearse]() noexcept {

@@ -33,6 +33,7 @@
 #include "../posix/load_module.hpp"
 #include "../posix/mapping.hpp"
 #include "../posix/parcel.hpp"
+#include "../posix/socket_pair.hpp"
 #include "../posix/spawn_self.hpp"
 #include "forkserver.hpp"
 #include "launch_entry.hpp"
@@ -279,7 +280,7 @@ inline void rehearse() noexcept {
     const std::string message =
         prepare(StartMethod::forkserver, rehearsed, {}, descriptors, {}, luggage);
     posix::unique_fd one, other;
-    posix::make_stream_sockets(one, other);
+    posix::make_sockets(SOCK_STREAM, one, other);
     posix::send_parcel(one.get(), message, descriptors.descriptors());
     posix::Parcel parcel;
     posix::receive_parcel(other.get(), parcel);
@@ -321,7 +322,7 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
   launching::Luggage luggage;
   const std::string message = launching::prepare(method, entry, bytes, descriptors, as, luggage);
   posix::unique_fd mine, its;
-  posix::make_stream_sockets(mine, its);
+  posix::make_sockets(SOCK_STREAM, mine, its);
   bool is_sent = false;
   bool is_told = true;
   const auto send = [&] {

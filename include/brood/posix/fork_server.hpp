@@ -22,8 +22,8 @@
 
 #include "child.hpp"
 #include "fork_server_process.hpp"
-#include "packet_socket.hpp"
 #include "pipe.hpp"
+#include "socket_pair.hpp"
 
 namespace brood::posix {
 
@@ -100,7 +100,7 @@ class ForkServer {
   static Forked fork_server(ForkedWorkers& workers) {
     unique_fd socket;
     unique_fd other_end;
-    make_packet_sockets(socket, other_end);
+    make_sockets(SOCK_SEQPACKET, socket, other_end);
     ForkServerProcess server{std::move(other_end), open_pidfd(::getpid()), workers};
     PipeEnds gate;  // with SIGCHLD ignored, the server must not end before its pidfd is opened
     if (children_vanish()) gate = make_pipe();

@@ -38,17 +38,7 @@ static_assert(sizeof(PacketHeader) == 16);
 /// How much of a message lies in its packet.
 inline constexpr std::size_t packet_room = std::size_t{1} << 15;
 
-/// Two sockets that are connected with each other.
-inline void make_packet_sockets(unique_fd& one, unique_fd& other) {
-  int ends[2];
-  check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
-  one.reset(ends[0]);
-  other.reset(ends[1]);
-  keep_off_standard_streams(one);
-  keep_off_standard_streams(other);
-}
-
-/// Whether it is one of the kind that make_packet_sockets() gives. Throws os::OSError (EBADF).
+/// Whether it is a socket that keeps packets apart. Throws os::OSError (EBADF).
 inline bool is_packet_socket(int fd) {
   int type = 0;
   socklen_t size = sizeof type;

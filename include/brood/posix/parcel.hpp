@@ -33,16 +33,6 @@ struct Parcel {
   List<unique_fd> descriptors;  // close-on-exec, in the order in which they were sent
 };
 
-/// Two stream sockets that are connected with each other. Throws os::OSError.
-inline void make_stream_sockets(unique_fd& one, unique_fd& other) {
-  int ends[2];
-  check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "make a socket pair");
-  one.reset(ends[0]);
-  other.reset(ends[1]);
-  keep_off_standard_streams(one);
-  keep_off_standard_streams(other);
-}
-
 /// Sends a parcel; waits while the other end does not read. The descriptors remain the caller's.
 /// Throws os::BrokenPipeError when nobody will read it any more, os::OSError (EBADF: one of the
 /// descriptors is none; ETOOMANYREFS: more descriptors of this user are under way than a process

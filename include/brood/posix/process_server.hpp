@@ -28,9 +28,9 @@
 #include "child_ends.hpp"
 #include "fork.hpp"
 #include "list.hpp"
-#include "packet_socket.hpp"
 #include "pipe.hpp"
 #include "signals.hpp"
+#include "socket_pair.hpp"
 
 namespace brood::posix {
 
@@ -231,7 +231,7 @@ Ref<SharedChild> fork_process_server(unique_fd orders, RunOrdered run, Prepare p
 template <class Meanwhile>
 OrderedProcess order_process(int orders, int server, int channel, Meanwhile meanwhile) {
   unique_fd mine, servers;
-  make_packet_sockets(mine, servers);
+  make_sockets(SOCK_SEQPACKET, mine, servers);
   const ProcessOrder order;
   while (send_with_descriptors(orders, &order, sizeof order, {servers.get(), channel}) < 0) {
     if (errno == EPIPE || errno == ECONNREFUSED) return {};

@@ -43,6 +43,10 @@ class RefCounted {
   mutable std::uint32_t owners_ = 1;
 };
 
+/// A class, other than T, whose objects a Ref<T> may own.
+template <class U, class T>
+concept DerivedFrom = !std::is_same_v<U, T> && std::is_convertible_v<U*, T*>;
+
 /// Shares an object derived from RefCounted. Like std::shared_ptr, constness is shallow.
 template <class T>
 class Ref {
@@ -64,8 +68,7 @@ class Ref {
     if (object_ != nullptr) object_->add_owner();
   }
   Ref(Ref&& other) noexcept : object_{posix::exchange(other.object_, nullptr)} {}
-  template <class U>
-    requires(!std::is_same_v<U, T> && std::is_convertible_v<U*, T*>)
+  template <DerivedFrom<T> U>
   Ref(Ref<U> other) noexcept : object_{other.release()} {}  // NOLINT: implicit
   Ref& operator=(Ref other) noexcept {
     T* const mine = object_;

@@ -34,15 +34,9 @@ inline std::string own_arguments() {
 }
 
 /// Executes the program anew: the same arguments, environment, directory, signal mask and ignored
-/// signals; an empty standard input; of all other descriptors only 1, 2 and `channel`. Throws
-/// os::OSError; no child is left then. (The channel is none of the first three, as
-/// make_stream_sockets() gives it.)
+/// signals; an empty standard input; of all other descriptors only 1, 2 and `channel`, which must
+/// be none of the first three. Throws os::OSError; no child is left then.
 inline Spawned spawn_self(int channel) {
-  unique_fd lifted;  // not one of the first three, which the child has of its own
-  if (channel < 3) {
-    lifted = duplicate(channel, 3);
-    channel = lifted.get();
-  }
   struct stat socket {};
   check(::fstat(channel, &socket), "look at a socket");
   char variable[96];

@@ -35,6 +35,12 @@ using enum Redirect;
 /// destructor calls it no more, and drops what it throws itself.
 using Sink = Function<void(std::string_view)>;
 
+/// What a Sink can be made of, or is one.
+template <class F>
+concept TakesText = requires(std::decay_t<F>& sink, std::string_view text) {
+  sink(text);
+};
+
 /// Where one standard stream of the child comes from or goes to: a Redirect, a descriptor or a
 /// FILE (which stay open here; what a FILE has buffered is not looked at), file(path),
 /// append(path), or a sink. Python counterpart: the stdin, stdout and stderr arguments.
@@ -47,8 +53,7 @@ class Stdio {
   Stdio(int fd) noexcept : kind_{Kind::descriptor}, fd_{fd} {}  // NOLINT
   Stdio(bool) = delete;
   Stdio(std::FILE* stream) noexcept : Stdio{stream == nullptr ? -1 : ::fileno(stream)} {}  // NOLINT
-  template <class F>
-    requires requires(std::decay_t<F>& sink, std::string_view text) { sink(text); }
+  template <TakesText F>
   Stdio(F&& sink)  // NOLINT
       : kind_{Kind::sink}, sink_{std::forward<F>(sink)} {}
   Stdio(Kind kind, std::string path) : kind_{kind}, path_{std::move(path)} {}
