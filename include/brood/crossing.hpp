@@ -163,9 +163,8 @@ void write_function(Out& out, const void* function) {
 [[noreturn]] inline void throw_not_loaded() {
   throw std::invalid_argument{
       "call a function in another process: it lies in a library that is not loaded there (by fork "
-      "a "
-      "process pool has what was loaded when it was made; by forkserver and spawn its initializer "
-      "has to load what the program loads at run time)"};
+      "a process pool has what was loaded when it was made; by forkserver and spawn its "
+      "initializer has to load what the program loads at run time)"};
 }
 
 /// The address of the function here. Throws std::invalid_argument if there is none.

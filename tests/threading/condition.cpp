@@ -188,7 +188,7 @@ TEST_CASE("a thread whose wait for a Condition fails does not wait") {
   } slipped;
   sync::Condition<sync::PrivateMonitor> core;
   CHECK_THROWS_AS(core.wait(slipped, posix::Deadline{forever}), std::logic_error);
-  threading::LockCore lock;
+  sync::Lock<sync::PrivateMonitor> lock;
   bool woken = false;
   threading::Thread waiter([&] {
     lock.acquire(posix::Deadline{forever});

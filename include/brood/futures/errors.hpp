@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the futures throw themselves. What a task throws comes back as it was thrown.
+// What the futures throw themselves. What a task throws comes back as it was thrown. Python
+// counterparts: the exceptions of these names in concurrent.futures and its submodules.
 #pragma once
 
 #include <stdexcept>

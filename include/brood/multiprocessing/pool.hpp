@@ -102,6 +102,7 @@ T take_result(const futures::Future<T>& future) {
 /// whole chunk is lost. A function that returns nothing gives futures::None.
 class Pool {
  public:
+  /// `processes`: see PoolOptions. Throws as a ProcessPoolExecutor does where it is made.
   template <std::integral N>
   explicit Pool(N processes) : Pool{PoolOptions{.processes = futures::worker_count(processes)}} {}
   explicit Pool(PoolOptions options) : Pool{options, method_of(options)} {}

@@ -84,14 +84,17 @@ class Process {
   Process(const Process&) noexcept = default;
   Process& operator=(const Process&) noexcept = default;
 
-  /// Forks the child, which calls the target and then ends: exit code 0 after a return, N after
+  /// Starts the child, which calls the target and then ends: exit code 0 after a return, N after
   /// std::exit(N), 1 after an exception, which is printed to stderr with its type and message.
   /// Output buffers are flushed first, so nothing is printed twice. Drops the target and its
   /// arguments in this process. The child's standard input is empty. Neither a return nor an
-  /// exception runs exit handlers or destroys static objects there; std::exit() runs those that the
-  /// child itself has registered. Throws std::logic_error when
-  /// started before, or from a daemon, os::OSError when no process can be had (then it can be tried
-  /// again).
+  /// exception runs exit handlers or destroys static objects there, unless it was spawned: that one
+  /// ends as a program does. std::exit() runs the handlers that the child itself has registered.
+  ///
+  /// Throws std::logic_error when started before, or from a daemon; os::OSError when no process can
+  /// be had. By forkserver and spawn also std::invalid_argument when target or arguments can't
+  /// cross, what writing them throws, std::runtime_error when freeze_support() was not called, and
+  /// ProcessError when the fork server is dead. After any of these it can be tried again.
   void start() const;
 
   /// Waits for the end; false when time is up first.

@@ -174,8 +174,8 @@ class Queue {
 
   /// Lets nobody put any more: put() throws ShutDown, and so does get() once the queue is empty;
   /// those that wait wake up. The item of a put() that runs at this moment may come after that.
-  /// `immediate` also drops the items that lie here (a JoinableQueue counts
-  /// them as done). Python has this for threads only (queue.Queue.shutdown, 3.13).
+  /// `immediate` also drops the items that lie here (a JoinableQueue counts them as done). Python
+  /// has this for threads only (queue.Queue.shutdown, 3.13).
   void shutdown(bool immediate = false) const { open_core("shut down").shutdown(immediate); }
   bool is_shutdown() const noexcept { return state_->core.is_shut_down(); }
 

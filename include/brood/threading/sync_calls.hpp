@@ -63,6 +63,7 @@ class EventCalls : public Handle {
 
   /// Sets it and lets all who wait go on.
   void set() const { this->core().set(); }
+  /// Unsets it.
   void clear() const { this->core().clear(); }
   /// One load.
   bool is_set() const noexcept { return this->core().is_set(); }

@@ -11,6 +11,8 @@ namespace brood::threading {
 /// cancelled before.
 class Timer : public Thread {
  public:
+  /// Target and arguments are kept as a Thread keeps them. An interval of `forever` waits for
+  /// cancel() alone.
   template <class F, class... Args>
   requires ThreadTarget<F, Args...>
   explicit Timer(Timeout interval, F&& target, Args&&... args)
