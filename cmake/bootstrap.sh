@@ -4,8 +4,10 @@
 # Installs what building brood needs and this machine lacks: a C++20 compiler, CMake, Ninja, fmt
 # and Catch2. Says nothing and does nothing when all is there.
 #
-#   cmake/bootstrap.sh                what the examples and the tests need
-#   cmake/bootstrap.sh clang bench    also clang 16 or newer, and Google Benchmark
+#   cmake/bootstrap.sh          what the examples and the tests need
+#   cmake/bootstrap.sh clang    also clang 16 or newer, for the preset of this name
+#   cmake/bootstrap.sh fuzz     also that and its run-time library, for the fuzzers
+#   cmake/bootstrap.sh bench    also Google Benchmark, for the benchmarks
 #
 # On Debian and Ubuntu it installs by apt-get, as root or through sudo. Elsewhere it says what to
 # install and fails.
@@ -38,12 +40,27 @@ has_ninja() { command -v ninja > /dev/null 2>&1; }
 has_fmt() { has_header fmt/format.h; }
 has_catch() { has_header catch2/catch_test_macros.hpp catch2/catch.hpp; }
 has_bench() { has_header benchmark/benchmark.h; }
-has_clang() {
-  for compiler in clang++ clang++-16 clang++-17 clang++-18 clang++-19 clang++-20 clang++-21 \
-    clang++-22; do
-    at_least 16 "$compiler" -dumpversion && return 0
+# clang_command: names the newest clang++ from 16 on, the one that cmake/clang.cmake takes.
+clang_command() {
+  for compiler in clang++-22 clang++-21 clang++-20 clang++-19 clang++-18 clang++-17 clang++-16 \
+    clang++; do
+    if at_least 16 "$compiler" -dumpversion; then
+      echo "$compiler"
+      return 0
+    fi
   done
   return 1
+}
+has_clang() { clang_command > /dev/null; }
+has_fuzz() {
+  compiler=$(clang_command) || return 1
+  program=$(mktemp)
+  result=0
+  echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
+    "$compiler" -fsanitize=fuzzer,address,undefined -x c++ - -o "$program" > /dev/null 2>&1 ||
+    result=1
+  rm -f "$program"
+  return $result
 }
 
 # What each need is called by apt-get and by a human.
@@ -64,6 +81,14 @@ package_of() {
       done
       echo clang
       ;;
+    fuzz)
+      if compiler=$(clang_command); then
+        version=$("$compiler" -dumpversion | sed 's/\..*//')
+      else
+        version=$(package_of clang | sed -n 's/^clang-//p')
+      fi
+      echo "libclang-rt-${version:+$version-}dev"
+      ;;
   esac
 }
 name_of() {
@@ -75,6 +100,7 @@ name_of() {
     catch) echo "Catch2 2.13 or 3, with headers (https://github.com/catchorg/Catch2)" ;;
     bench) echo "Google Benchmark, with headers (https://github.com/google/benchmark)" ;;
     clang) echo "Clang 16 or newer (clang++)" ;;
+    fuzz) echo "the run-time library of that Clang, with libFuzzer and AddressSanitizer" ;;
   esac
 }
 
@@ -82,8 +108,9 @@ needs="gcc cmake ninja fmt catch"
 for extra in "$@"; do
   case $extra in
     clang | bench) needs="$needs $extra" ;;
+    fuzz) needs="$needs clang fuzz" ;;
     *)
-      echo "bootstrap.sh: '$extra' is not known; extras are: clang bench" >&2
+      echo "bootstrap.sh: '$extra' is not known; extras are: clang fuzz bench" >&2
       exit 2
       ;;
   esac
