@@ -91,7 +91,7 @@ std::vector<FutureOf<Range>> distinct(Range&& range) {
   if constexpr (requires { futures.reserve(range.size()); }) futures.reserve(range.size());
   for (auto&& future : range) futures.push_back(future);
   if constexpr (!std::is_reference_v<Range> && std::is_move_constructible_v<Range>) {
-    [[maybe_unused]] const auto given_up = std::move(range);
+    [[maybe_unused]] const auto given_up = std::forward<Range>(range);
   }
 
   // A hash set with open addressing of the states' addresses.

@@ -180,7 +180,8 @@ class MapResults {
   MapResults& operator=(MapResults&& other) noexcept {
     if (this == &other) return *this;
     std::destroy_at(this);
-    return *std::construct_at(this, std::move(other));
+    std::construct_at(this, std::move(other));
+    return *this;
   }
   ~MapResults() {
     if (begun_) cancel();

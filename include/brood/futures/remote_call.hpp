@@ -103,7 +103,7 @@ inline std::string called_name(const RemoteEntry& entry, std::string_view bytes)
   if (entry.calls_function()) {
     try {
       serialization::Reader in{bytes};
-      const std::string name = posix::function_name(read_function(in));
+      std::string name = posix::function_name(read_function(in));
       if (!name.empty()) return name;
     } catch (const std::exception&) {  // no function any more
     }

@@ -401,7 +401,9 @@ bool register_exception() {
                                     std::is_base_of_v<std::exception, E>),
                 "register_exception<E>: make E Serializable, or a std::exception with a "
                 "constructor that takes the std::string of its what()");
-  using namespace futures::exception_codecs;
+  using futures::exception_codecs::from_text;
+  using futures::exception_codecs::from_value;
+  using futures::exception_codecs::registered;
   static futures::ExceptionCodec codec = [] {
     if constexpr (Serializable<E>)
       return from_value<E>();

@@ -87,7 +87,7 @@ namespace launching {
 
 /// Bytes that are longer go in a file in memory, so that what goes through the channel always finds
 /// room there: nobody waits for a process that does not read.
-inline constexpr std::size_t most_in_channel = 32 * 1024;
+inline constexpr std::size_t most_in_channel = std::size_t{32} << 10;
 
 enum class End { by_std_exit, as_forked_child };
 

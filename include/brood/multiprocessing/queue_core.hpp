@@ -71,7 +71,7 @@ class Message {
 /// Messages on their way into a queue or out of it, in order.
 class MessageBatch {
  public:
-  MessageBatch() noexcept {}  // leaves the room as it is
+  MessageBatch() noexcept {}  // NOLINT: not the default, which would fill the room with zeros
   MessageBatch(const MessageBatch&) = delete;
   MessageBatch& operator=(const MessageBatch&) = delete;
 

@@ -36,7 +36,7 @@ class Reduction final : public serialization::Context {
   /// To read by: with the descriptors that came, in their order.
   explicit Reduction(posix::List<posix::unique_fd> received) noexcept
       : received_{static_cast<posix::List<posix::unique_fd>&&>(received)} {}
-  ~Reduction() { finish(); }
+  ~Reduction() override { finish(); }
   Reduction(const Reduction&) = delete;
   Reduction& operator=(const Reduction&) = delete;
 

@@ -18,12 +18,14 @@ namespace brood::posix {
 
 // The list of all streams: what glibc has for those who go through it, and no header declares.
 extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier)
 [[gnu::weak]] void _IO_list_lock();
 [[gnu::weak]] void _IO_list_unlock();
 [[gnu::weak]] std::FILE* _IO_iter_begin();
 [[gnu::weak]] std::FILE* _IO_iter_end();
 [[gnu::weak]] std::FILE* _IO_iter_next(std::FILE*);
 [[gnu::weak]] std::FILE* _IO_iter_file(std::FILE*);
+// NOLINTEND(bugprone-reserved-identifier)
 }
 
 /// fflush(nullptr), but for streams that are being read. That would wait for the lock of each, and

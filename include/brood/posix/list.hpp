@@ -76,7 +76,7 @@ class List {
 
  private:
   static T* allocate(std::size_t count) {
-    return static_cast<T*>(::operator new(count * sizeof(T)));
+    return static_cast<T*>(::operator new(count * sizeof(T)));  // NOLINT: T may be a pointer
   }
   template <class... Args>
   void append(Args&&... args) {

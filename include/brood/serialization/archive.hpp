@@ -17,9 +17,11 @@ inline constexpr unsigned max_depth = 2048;
 /// Base of what a caller passes along to the Serializers of the values (see Serializer), which ask
 /// by dynamic_cast whether it is the one they need.
 class Context {
+ public:
+  virtual ~Context() = default;
+
  protected:
   Context() = default;
-  virtual ~Context() = default;
 };
 
 /// What the Sizer, the Writer and the Reader have in common. Not for use from several threads.

@@ -127,7 +127,7 @@ class Reader {
   }
 
  private:
-  static constexpr std::size_t buffer_size = 16 * 1024;
+  static constexpr std::size_t buffer_size = std::size_t{16} << 10;
 
   void require_open() const {
     if (!fd_) throw std::invalid_argument{"Reader: it is closed, or no pipe was asked for"};

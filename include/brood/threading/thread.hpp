@@ -208,7 +208,7 @@ inline std::size_t stack_size() {
 }
 
 inline std::size_t stack_size(std::size_t bytes) {
-  if (bytes != 0 && bytes < 32 * 1024)
+  if (bytes != 0 && bytes < 32768)
     throw std::invalid_argument{"stack_size: " + std::to_string(bytes) + " is less than 32768"};
   Registry& registry = Registry::get();
   return registry.exchange(registry.stack_size, bytes);
