@@ -19,8 +19,9 @@
 //       bare thread                           812.0      790.1
 //       brood                                 860.3      821.9   1.06 of bare thread (at most 1.20)
 //
-// The command line: --rounds N for all comparisons, and words: only the comparisons with one of
-// them in the title. The result is 1 when a ratio is missed.
+// The command line: --rounds N for all comparisons; --markdown for a table with a row for each
+// ratio; words: only the comparisons with one of them in the title. The result is 1 when a ratio is
+// missed.
 #pragma once
 
 #include <algorithm>
@@ -71,9 +72,13 @@ class Program {
     for (int i = 1; i < argc; ++i) {
       if (std::string_view{argv[i]} == "--rounds" && i + 1 < argc)
         rounds_ = std::atoi(argv[++i]);
+      else if (std::string_view{argv[i]} == "--markdown")
+        is_table_ = true;
       else
         words_.emplace_back(argv[i]);
     }
+    if (is_table_)
+      std::printf("| what | took | beside | ratio | at most |\n|---|--:|--:|--:|--:|\n");
   }
 
   /// A comparison, done by its run() and no sooner. `rounds` unless the command line says.
@@ -92,6 +97,7 @@ class Program {
  private:
   std::vector<std::string> words_;
   int rounds_ = 0;
+  bool is_table_ = false;
   int missed_ = 0;
 };
 
@@ -135,9 +141,13 @@ class Program::Comparison {
     for (int round = 0; round < rounds_; ++round)
       for (Contestant& contestant : contestants_)
         contestant.figures.push_back(contestant.value() * unit_.per_second);
-    std::printf("%-52s %10s %-5s %7s\n", title_.c_str(), "median", unit_.name, "least");
-    for (const Contestant& contestant : contestants_) print(contestant);
-    std::printf("\n");
+    if (program_.is_table_) {
+      for (const Contestant& contestant : contestants_) print_rows(contestant);
+    } else {
+      std::printf("%-52s %10s %-5s %7s\n", title_.c_str(), "median", unit_.name, "least");
+      for (const Contestant& contestant : contestants_) print(contestant);
+      std::printf("\n");
+    }
     std::fflush(stdout);
   }
 
@@ -163,16 +173,34 @@ class Program::Comparison {
     const double middle = median(contestant.figures);
     std::printf("  %-50s %10.2f %5s %7.2f", contestant.name.c_str(), middle, "",
                 *std::min_element(contestant.figures.begin(), contestant.figures.end()));
+    for_each_ratio(contestant, [](const Contestant& peer, double ratio, double limit) {
+      std::printf("  %.2f of %s", ratio, peer.name.c_str());
+      if (limit != 0) std::printf(" (at most %.2f%s)", limit, ratio > limit ? ", MISSED" : "");
+    });
+    std::printf("\n");
+  }
+
+  void print_rows(const Contestant& contestant) {
+    for_each_ratio(contestant, [&](const Contestant& peer, double ratio, double limit) {
+      std::printf("| %s: %s | %.2f %s | %s: %.2f | %.2f |", title_.c_str(), contestant.name.c_str(),
+                  median(contestant.figures), unit_.name, peer.name.c_str(), median(peer.figures),
+                  ratio);
+      if (limit != 0) std::printf(" %.2f%s", limit, ratio > limit ? ", missed" : "");
+      std::printf(" |\n");
+    });
+  }
+
+  // Calls f(peer, ratio, limit) for the peers that are there, and counts the limits that are
+  // missed.
+  template <class F>
+  void for_each_ratio(const Contestant& contestant, F f) {
     for (const Limit& limit : contestant.limits) {
       const Contestant* const peer = find(limit.peer);
       if (peer == nullptr) continue;
-      const double ratio = middle / median(peer->figures);
-      std::printf("  %.2f of %s", ratio, limit.peer.c_str());
-      if (limit.ratio == 0) continue;
-      std::printf(" (at most %.2f%s)", limit.ratio, ratio > limit.ratio ? ", MISSED" : "");
-      if (ratio > limit.ratio) ++program_.missed_;
+      const double ratio = median(contestant.figures) / median(peer->figures);
+      if (limit.ratio != 0 && ratio > limit.ratio) ++program_.missed_;
+      f(*peer, ratio, limit.ratio);
     }
-    std::printf("\n");
   }
 
   Program& program_;

@@ -7,7 +7,7 @@
 #   cmake/bootstrap.sh          what the examples and the tests need
 #   cmake/bootstrap.sh clang    also clang 16 or newer, for the preset of this name
 #   cmake/bootstrap.sh fuzz     also that and its run-time library, for the fuzzers
-#   cmake/bootstrap.sh bench    also Google Benchmark, for the benchmarks
+#   cmake/bootstrap.sh bench    also oneTBB and Boost, which the benchmarks compare with
 #
 # On Debian and Ubuntu it installs by apt-get, as root or through sudo. Elsewhere it says what to
 # install and fails.
@@ -39,7 +39,7 @@ has_cmake() { at_least 3.25 cmake --version; }
 has_ninja() { command -v ninja > /dev/null 2>&1; }
 has_fmt() { has_header fmt/format.h; }
 has_catch() { has_header catch2/catch_test_macros.hpp catch2/catch.hpp; }
-has_bench() { has_header benchmark/benchmark.h; }
+has_bench() { has_header tbb/task_group.h && has_header boost/asio/use_future.hpp; }
 # clang_command: names the newest clang++ from 16 on, the one that cmake/clang.cmake takes.
 clang_command() {
   for compiler in clang++-22 clang++-21 clang++-20 clang++-19 clang++-18 clang++-17 clang++-16 \
@@ -71,7 +71,7 @@ package_of() {
     ninja) echo ninja-build ;;
     fmt) echo libfmt-dev ;;
     catch) echo catch2 ;;
-    bench) echo libbenchmark-dev ;;
+    bench) echo libtbb-dev libboost-dev ;;
     clang)
       for package in clang-16 clang-17 clang-18 clang-19 clang-20 clang-21 clang-22; do
         if [ -n "$(apt-cache show "$package" 2> /dev/null | head -n 1)" ]; then
@@ -98,7 +98,7 @@ name_of() {
     ninja) echo "Ninja" ;;
     fmt) echo "fmt 9 or newer, with headers (https://github.com/fmtlib/fmt)" ;;
     catch) echo "Catch2 2.13 or 3, with headers (https://github.com/catchorg/Catch2)" ;;
-    bench) echo "Google Benchmark, with headers (https://github.com/google/benchmark)" ;;
+    bench) echo "oneTBB and Boost, with headers" ;;
     clang) echo "Clang 16 or newer (clang++)" ;;
     fuzz) echo "the run-time library of that Clang, with libFuzzer and AddressSanitizer" ;;
   esac

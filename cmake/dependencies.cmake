@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # What brood is built on: found on the machine first, fetched only if not found. Threads and fmt
-# are the library's own; brood_use_catch2() and brood_use_benchmark() are for its tests and
-# benchmarks.
+# are the library's own; brood_use_catch2() is for its tests.
 include(FetchContent)
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
@@ -33,18 +32,4 @@ macro(brood_use_catch2)
   if(Catch2_FOUND AND Catch2_VERSION VERSION_LESS 2.13)
     message(FATAL_ERROR "brood's tests need Catch2 2.13 or newer; found ${Catch2_VERSION}")
   endif()
-endmacro()
-
-# Makes benchmark::benchmark and benchmark::benchmark_main.
-macro(brood_use_benchmark)
-  set(BENCHMARK_ENABLE_TESTING OFF CACHE BOOL "Google Benchmark's own tests")
-  set(BENCHMARK_ENABLE_INSTALL OFF CACHE BOOL "Google Benchmark's install rules")
-  FetchContent_Declare(
-    benchmark
-    GIT_REPOSITORY https://github.com/google/benchmark.git
-    GIT_TAG v1.8.3
-    GIT_SHALLOW ON
-    SYSTEM
-    FIND_PACKAGE_ARGS)
-  FetchContent_MakeAvailable(benchmark)
 endmacro()
