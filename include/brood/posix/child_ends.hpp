@@ -14,7 +14,8 @@ class ChildEnds {
   /// Made in the process that forks such a one, where a lack of descriptors can be told: throws
   /// os::OSError. Changes no signal there.
   ChildEnds()
-      : signals_{check(::signalfd(-1, &only_sigchld(), SFD_CLOEXEC | SFD_NONBLOCK), "signalfd")} {}
+      : signals_{own_new(::signalfd(-1, &only_sigchld(), SFD_CLOEXEC | SFD_NONBLOCK), "signalfd")} {
+  }
 
   /// In that process: SIGCHLD gets its default action, and it alone is blocked from now on.
   void take_charge() noexcept {

@@ -3,14 +3,13 @@
 #pragma once
 
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 
 #include <cstdint>
 
+#include "child_ends.hpp"
 #include "fork.hpp"
 #include "list.hpp"
-#include "pidfd.hpp"
 #include "poll.hpp"
 #include "process_tree.hpp"
 #include "signals.hpp"
@@ -55,12 +54,7 @@ class ForkServerProcess {
   /// forked from it. `socket`: where the orders come from. `program`: a pidfd of the process that
   /// gives them, or none where the system has no such. Throws os::OSError.
   ForkServerProcess(unique_fd socket, unique_fd program, ForkedWorkers& workers)
-      : socket_{std::move(socket)}, program_{std::move(program)}, workers_{workers} {
-    sigset_t ended;
-    sigemptyset(&ended);
-    sigaddset(&ended, SIGCHLD);
-    signals_ = own_new(::signalfd(-1, &ended, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
-  }
+      : socket_{std::move(socket)}, program_{std::move(program)}, workers_{workers} {}
 
   /// In the server: obeys until it is told to end or the program has ended. In a worker it does not
   /// return.
@@ -85,18 +79,11 @@ class ForkServerProcess {
     workers_.prepare();
   }
 
-  void set_signals() {
-    // Ctrl-C is for the program, which decides what becomes of its workers.
-    struct sigaction action {};
-    action.sa_handler = SIG_IGN;
-    ::sigaction(SIGINT, &action, nullptr);
-    action.sa_handler = SIG_DFL;
-    ::sigaction(SIGCHLD, &action, nullptr);
-    ::sigaction(SIGTERM, &action, nullptr);
-    sigset_t ended;
-    sigemptyset(&ended);
-    sigaddset(&ended, SIGCHLD);
-    ::sigprocmask(SIG_SETMASK, &ended, nullptr);
+  // Ctrl-C is for the program, which decides what becomes of its workers.
+  void set_signals() noexcept {
+    ::signal(SIGINT, SIG_IGN);
+    ::signal(SIGTERM, SIG_DFL);
+    ends_.take_charge();
   }
 
   // False: it is time to end.
@@ -106,7 +93,7 @@ class ForkServerProcess {
     send_reports();
     const short wanted = sent_ == reports_.size() ? POLLIN : POLLIN | POLLOUT;
     pollfd entries[] = {
-        {socket_.get(), wanted, 0}, {signals_.get(), POLLIN, 0}, {program_.get(), POLLIN, 0}};
+        {socket_.get(), wanted, 0}, {ends_.fileno(), POLLIN, 0}, {program_.get(), POLLIN, 0}};
     poll_until(entries, 3, Deadline{forever});
     if (entries[2].revents != 0) return false;
     if (entries[1].revents != 0) reap();
@@ -150,7 +137,7 @@ class ForkServerProcess {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (::getppid() != server) ::_exit(0);
       socket_.reset();
-      signals_.reset();
+      ends_.close();
       program_.reset();
       sigset_t none;
       sigemptyset(&none);
@@ -178,22 +165,16 @@ class ForkServerProcess {
   }
 
   void reap() {
-    signalfd_siginfo ignored;
-    while (read_some(signals_.get(), &ignored, sizeof ignored) > 0) {
-    }
-    for (;;) {
-      siginfo_t info{};
-      rusage usage{};
-      if (wait_id(P_ALL, 0, &info, WEXITED | WNOHANG, &usage) != 0 || info.si_pid == 0) return;
-      std::size_t i = 0;
-      while (i < living_.size() && living_[i].pid != info.si_pid) ++i;
-      if (i == living_.size()) continue;
-      const int code = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
-      workers_.ended(living_[i].index);
-      report({ForkReport::Kind::ended, living_[i].index, info.si_pid, code,
-              static_cast<std::uint64_t>(usage.ru_maxrss) * 1024});
-      living_.erase_unordered(&living_[i]);
-    }
+    ends_.reap([this](pid_t pid, int code, const rusage& usage) {
+      for (Worker& worker : living_) {
+        if (worker.pid != pid) continue;
+        workers_.ended(worker.index);
+        report({ForkReport::Kind::ended, worker.index, pid, code,
+                static_cast<std::uint64_t>(usage.ru_maxrss) * 1024});
+        living_.erase_unordered(&worker);
+        return;
+      }
+    });
   }
 
   void report(const ForkReport& report) {
@@ -220,7 +201,7 @@ class ForkServerProcess {
 
   unique_fd socket_;
   unique_fd program_;
-  unique_fd signals_;
+  ChildEnds ends_;
   ForkedWorkers& workers_;
   bool finishing_ = false;
   List<Worker> living_;  // in no order
