@@ -19,7 +19,8 @@ namespace brood::posix {
 /// seccomp filter knows no such call.
 inline unique_fd open_pidfd(pid_t pid) {
   const long fd = ::syscall(SYS_pidfd_open, pid, 0);
-  if (fd < 0 && !means_unsupported(errno)) throw_errno("open a descriptor of process", std::to_string(pid));
+  if (fd < 0 && !means_unsupported(errno))
+    throw_errno("open a descriptor of process", std::to_string(pid));
   unique_fd pidfd{static_cast<int>(fd)};
   keep_off_standard_streams(pidfd);
   return pidfd;
