@@ -333,12 +333,13 @@ TEST_CASE("places are asked for in a library that another thread closes") {
     stop = true;
   });
   std::size_t asked = 0;
-  for (; !stop; ++asked) {
+  do {
     find(places[0]);
     find(places[1]);
     find(places[2], SegmentUse::code);
     find(places[3], SegmentUse::code);
-  }
+    ++asked;
+  } while (!stop);
   other.join();
   CHECK(asked != 0);
 }
