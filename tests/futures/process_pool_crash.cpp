@@ -724,3 +724,18 @@ TEST_CASE(
   REQUIRE(::stat(path.c_str(), &file) == 0);
   CHECK(file.st_size == 0);
 }
+
+TEST_CASE("process pool task whose copy comes back from it too has the result of the worker") {
+  const auto fork_and_return = [](bool copy_throws) {
+    const pid_t copy = ::fork();
+    if (copy == 0) {
+      if (copy_throws) throw std::runtime_error{"the copy"};
+      return 1;
+    }
+    ::waitpid(copy, nullptr, 0);  // it ends, and takes no tasks
+    return 2;
+  };
+  ProcessPoolExecutor pool(1);
+  for (const bool copy_throws : {false, true})
+    CHECK(pool.submit(fork_and_return, copy_throws).result(30s) == 2);
+}

@@ -79,7 +79,8 @@ concept Refused = !RemotelyInvocable<F, Args...> && !std::is_same_v<std::decay_t
 /// both.
 ///
 /// Workers start when they are needed, ignore SIGINT, have an empty standard input and no signal
-/// blocked, and end with the executor, or when the program dies.
+/// blocked, and end with the executor, or when the program dies. A task may fork; a copy of the
+/// worker that comes back from the task too ends there, with code 1.
 ///
 /// Callables and arguments cross as bytes: see CrossesProcesses and CrossesAsValue for what can.
 /// Anything else does not compile. What a task throws comes back with its type: see

@@ -702,6 +702,7 @@ class TaskWorker {
    public:
     Sink(TaskWorker& worker, Slot& slot) noexcept : worker_{worker}, slot_{slot} {}
     char* allocate(std::size_t size) override {
+      worker_.end_copies();
       if (size <= sizeof slot_.small) {
         slot_.result = {size, Place::in_slot};
         return slot_.small;
@@ -718,8 +719,14 @@ class TaskWorker {
     Slot& slot_;
   };
 
+  // A task may have forked, and the copy have come back from it too: the result is the worker's.
+  void end_copies() const noexcept {
+    if (posix::this_process() != process_) posix::exit_at_once(1);
+  }
+
   // An exception takes the place of a result that was begun.
   void report(Slot& slot, Sink& sink, const std::exception_ptr& error) noexcept {
+    end_copies();
     if (slot.result.unit != Place::in_slot)
       table_.free_units(slot.result.unit, static_cast<std::size_t>(slot.result.size));
     slot.outcome = Outcome::exception;
@@ -734,6 +741,7 @@ class TaskWorker {
 
   TaskTable& table_;
   const std::uint32_t worker_;
+  const std::uint64_t process_ = posix::this_process();
   sync::Patience patience_;
   const RemoteEntry* known_ = nullptr;  // the last one, which lies at
   posix::CodePlace place_ = {};
