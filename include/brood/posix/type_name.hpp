@@ -51,11 +51,12 @@ inline std::string shorten_type(const char* text, std::size_t size) {
 /// it is.
 inline std::string demangle(const char* mangled) {
   int status = 0;
-  char* const readable = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
-  const char* const name = status == 0 && readable != nullptr ? readable : mangled;
-  std::string result = shorten_type(name, std::strlen(name));
-  std::free(readable);
-  return result;
+  struct Readable {
+    ~Readable() { std::free(text); }
+    char* const text;
+  } const readable{abi::__cxa_demangle(mangled, nullptr, nullptr, &status)};
+  const char* const name = status == 0 && readable.text != nullptr ? readable.text : mangled;
+  return shorten_type(name, std::strlen(name));
 }
 
 /// In a handler: the type of what was thrown; of what std::throw_with_nested has thrown, that of
