@@ -104,6 +104,19 @@ inline void reserve_whole(int fd, std::size_t size) {
   if (error != 0) throw_memory_error(error, "reserve", size);
 }
 
+/// About to write to a mapped range of pages that are reserved: maps them all at once, which takes
+/// a fraction of the time that a fault for each takes. Nothing before Linux 5.14.
+inline void expect_writing(void* data, std::size_t size) noexcept {
+#ifdef MADV_POPULATE_WRITE
+  constexpr int populate_write = MADV_POPULATE_WRITE;
+#else
+  constexpr int populate_write = 23;
+#endif
+  const int before = errno;
+  ::madvise(data, size, populate_write);
+  errno = before;
+}
+
 /// Gives the memory of a range back; it reads as zeros from now on.
 inline void release_memory(int fd, std::size_t offset, std::size_t size) noexcept {
   ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),

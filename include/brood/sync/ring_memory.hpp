@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
 // The memory of a ring: records laid one after another in segments of a shared memory file.
 //
-//   file:     | control | unit 0 | unit 1 | unit 2 | ...            a unit is 1 MiB
+//   file:     | control | unit 0 | unit 1 | unit 2 | ...            a unit is 1 MiB and a page, so
+//                                                                   that a record of 1 MiB fits
 //   segment:  | header | record | record | ... | link |             one unit, or a run of several
 //   record:   | size, kind, ordinal | payload ... |                 16-byte aligned
 //
-// Producers fill a segment from its start. When the next record does not fit, they take the lowest
-// free run of units and leave a link to it; when consumers follow a link, they free what lies
-// behind. So while readers keep up, the same few units, whose pages are warm, are used again and
-// again, and what a backlog took is given back as it drains.
+// Producers fill a segment from its start. When the next record does not fit, they take a free run
+// of units and leave a link to it; when consumers follow a link, they free what lies behind. Fresh
+// pages are dearer than all else (a MiB of them costs as much as copying ten), so of the units that
+// are freed some keep theirs, and producers take these first: in a stream the same few units, whose
+// pages are warm, are used again and again, however far the readers are behind. Beyond that, what a
+// backlog took is given back as it drains, and nearly all once the ring is seen empty. (A producer
+// that is far ahead is so held up by its own fresh pages, not by its readers.)
 //
 // The slot after the last record always exists and holds its ordinal already. Hence the number of
 // records is the difference of two ordinals, and no counter can be left wrong by a dead process.
@@ -78,14 +82,16 @@ struct RingControl {
   std::atomic<std::uint32_t> room_signalled;
   std::atomic<std::uint32_t> units_leaked;   // somebody died between two steps: sweep when empty
   std::atomic<std::uint32_t> units_touched;  // all above were never used; under `producers`
+  std::atomic<std::uint32_t> units_warm;     // free, but with memory; after a death too many
   // 0: free, 1: in use; bit 1: has memory. Taken under `producers`, freed under `consumers`.
   std::atomic<std::uint8_t> units[max_units];
 };
 
 class RingMemory {
  public:
-  static constexpr std::size_t unit_size = std::size_t{1} << 20;
-  static constexpr std::size_t warm_units = 8;  // keep their pages when they are freed
+  static constexpr std::size_t unit_size = (std::size_t{1} << 20) + 4096;
+  // So many units that are free keep their pages: in an empty ring, and at most.
+  static constexpr std::uint32_t warm_units = 8, most_warm_units = 32;
   static constexpr std::size_t header_size = sizeof(RecordHeader);
   static_assert(header_size == 16);
 
@@ -155,7 +161,7 @@ class RingMemory {
     const std::size_t needed = record_size(payload) + header_size;  // with the slot after it
     if (tail.offset() + needed <= segment_size(tail.unit())) return tail;
     const std::size_t units = (header_size + needed + unit_size - 1) / unit_size;
-    const auto start = open_segment(units, header(tail).ordinal);
+    const auto start = open_segment(units, header(tail).ordinal, header_size + needed);
     header(tail).set(RecordKind::link, start.unit());
     return start;
   }
@@ -195,9 +201,13 @@ class RingMemory {
       const std::size_t keep_from = at.unit();
       const std::size_t keep_to = keep_from + segment_units(keep_from);
       const std::size_t touched = shared.units_touched.load(std::memory_order_relaxed);
+      shared.units_warm.store(0, std::memory_order_relaxed);
       for (std::size_t unit = 0; unit < touched; ++unit)
         if (unit < keep_from || unit >= keep_to) free_units(unit, 1);
     }
+    // With the units in which it stands.
+    const std::size_t here_units = segment_units(at.unit());
+    free_warm_units(here_units <= warm_units ? warm_units + 1 - here_units : 0);
     // The read part of a long segment. Its first page holds the header and stays.
     constexpr std::size_t page = 4096;
     SegmentHeader& here = segment(at.unit());
@@ -240,8 +250,8 @@ class RingMemory {
   }
 
   // With the producers' lock held.
-  RingPosition open_segment(std::size_t units, std::uint64_t ordinal) {
-    const std::size_t unit = take_units(units);
+  RingPosition open_segment(std::size_t units, std::uint64_t ordinal, std::size_t first_bytes) {
+    const std::size_t unit = take_units(units, first_bytes);
     segment(unit) = {static_cast<std::uint32_t>(units), 0, units * unit_size};
     return first_slot(unit, ordinal);
   }
@@ -253,41 +263,78 @@ class RingMemory {
     return start;
   }
 
-  std::size_t take_units(std::size_t count) {
+  // A run of units of which the first bytes will be written at once.
+  std::size_t take_units(std::size_t count, std::size_t first_bytes) {
+    bool fresh = false;
     RingControl& shared = control();
-    std::size_t run = 0;
-    for (std::size_t unit = 0; unit < units_; ++unit) {
-      // Acquire: pairs with the release in free_units; the reader is done with the pages.
-      run = (shared.units[unit].load(std::memory_order_acquire) & in_use) != 0 ? 0 : run + 1;
-      if (run < count) continue;
-      const std::size_t first = unit + 1 - count;
-      for (std::size_t i = first; i <= unit; ++i) {
-        if ((shared.units[i].load(std::memory_order_relaxed) & has_memory) == 0) {
-          const int error = posix::reserve_memory(file_.get(), file_offset(i), unit_size);
-          if (error != 0) posix::throw_os_error(error, "reserve memory for a message in a queue");
-        }
-        shared.units[i].store(has_memory, std::memory_order_relaxed);
-      }
-      for (std::size_t i = first; i <= unit; ++i)
-        shared.units[i].store(has_memory | in_use, std::memory_order_relaxed);
-      if (unit + 1 > shared.units_touched.load(std::memory_order_relaxed))
-        shared.units_touched.store(static_cast<std::uint32_t>(unit + 1), std::memory_order_relaxed);
-      return first;
+    const bool warm = shared.units_warm.load(relaxed) >= count;
+    std::size_t first =
+        warm ? find_free(count, shared.units_touched.load(relaxed), has_memory) : units_;
+    if (first == units_) first = find_free(count, units_, 0);
+    if (first == units_)
+      posix::throw_os_error(ENOSPC, "put into a queue that holds as much as it can address");
+    const std::size_t end = first + count;
+    if (end > shared.units_touched.load(relaxed))
+      shared.units_touched.store(static_cast<std::uint32_t>(end), relaxed);
+    for (std::size_t unit = first; unit < end; ++unit) {
+      if ((shared.units[unit].load(relaxed) & has_memory) != 0) continue;
+      const int error = posix::reserve_memory(file_.get(), file_offset(unit), unit_size);
+      if (error != 0) posix::throw_os_error(error, "reserve memory for a message in a queue");
+      shared.units_warm.fetch_add(1, relaxed);
+      shared.units[unit].store(has_memory, relaxed);
+      fresh = true;
     }
-    posix::throw_os_error(ENOSPC, "put into a queue that holds as much as it can address");
+    for (std::size_t unit = first; unit < end; ++unit) {
+      shared.units[unit].store(has_memory | in_use, relaxed);
+      shared.units_warm.fetch_sub(1, relaxed);
+    }
+    if (fresh) posix::expect_writing(mapping_.data() + file_offset(first), first_bytes);
+    return first;
+  }
+
+  // The lowest run of so many free units below `end`, with those flags; units_ if there is none.
+  std::size_t find_free(std::size_t count, std::size_t end, std::uint8_t flags) const noexcept {
+    std::size_t run = 0;
+    for (std::size_t unit = 0; unit < end; ++unit) {
+      // Acquire: pairs with the release in free_units; the reader is done with the pages.
+      const std::uint8_t state = control().units[unit].load(std::memory_order_acquire);
+      run = (state & in_use) == 0 && (state & flags) == flags ? run + 1 : 0;
+      if (run == count) return unit + 1 - count;
+    }
+    return units_;
   }
 
   void free_units(std::size_t first, std::size_t count) noexcept {
+    RingControl& shared = control();
     for (std::size_t unit = first; unit < first + count; ++unit) {
-      std::uint8_t state = 0;
-      if (unit < warm_units)
-        state = control().units[unit].load(std::memory_order_relaxed) & has_memory;
+      std::uint8_t state = shared.units[unit].load(relaxed) & has_memory;
+      if (state != 0 && shared.units_warm.load(relaxed) < most_warm_units)
+        shared.units_warm.fetch_add(1, relaxed);
       else
-        posix::release_memory(file_.get(), file_offset(unit), unit_size);
-      control().units[unit].store(state, std::memory_order_release);
+        state = release_unit(unit);
+      shared.units[unit].store(state, std::memory_order_release);
+    }
+  }
+  // What is left of its state.
+  std::uint8_t release_unit(std::size_t unit) noexcept {
+    posix::release_memory(file_.get(), file_offset(unit), unit_size);
+    return 0;
+  }
+
+  // All but so many, with both locks held.
+  void free_warm_units(std::size_t kept) noexcept {
+    RingControl& shared = control();
+    for (std::size_t unit = shared.units_touched.load(relaxed);
+         unit-- != 0 && shared.units_warm.load(relaxed) > kept;) {
+      if (shared.units[unit].load(relaxed) != has_memory) continue;
+      // The flag first, as above.
+      shared.units[unit].store(0, relaxed);
+      release_unit(unit);
+      shared.units_warm.fetch_sub(1, relaxed);
     }
   }
 
+  static constexpr auto relaxed = std::memory_order_relaxed;
   static constexpr std::uint8_t in_use = 1;
   static constexpr std::uint8_t has_memory = 2;
 
