@@ -466,6 +466,40 @@ TEST_CASE("the descriptor of a queue polls readable while an item lies there") {
   CHECK(q.get() == "x");
 }
 
+TEST_CASE("the descriptor of a queue is not readable once its last item was got") {
+  const mp::Queue<std::string> q(each_kind());
+  // All that one process puts before anybody looks, so by pipe and by ring.
+  for (int i = 0; i < 300; ++i) q.put("x");
+  for (int i = 0; i < 300; ++i) q.get();
+  CHECK_FALSE(readable(q.fileno()));
+  for (const std::size_t size : {std::size_t{1}, std::size_t{100'000}}) {
+    for (int i = 0; i < 100; ++i) q.put(text_of(size, i));
+    for (int i = 0; i < 100; ++i) {
+      CHECK(readable(q.fileno()));
+      CHECK(q.get() == text_of(size, i));
+    }
+    CHECK_FALSE(readable(q.fileno()));
+  }
+}
+
+TEST_CASE("items keep their order when a stream begins and ends again and again") {
+  const mp::Queue<int> there, back;
+  const Child echo([=] {
+    for (const int number : there) back.put(number);
+  });
+  int next = 0;
+  for (const int length : {1, 15, 16, 17, 40, 1, 300, 2, 18, 1000, 1}) {
+    for (int i = 0; i < length; ++i) there.put(next + i);
+    bool in_order = true;
+    for (int i = 0; i < length; ++i) in_order = back.get(patience) == next + i && in_order;
+    CHECK(in_order);
+    next += length;
+    await_sleep(echo.process().pid());
+  }
+  there.shutdown();
+  CHECK(echo.code() == 0);
+}
+
 TEST_CASE("after a death a readable descriptor is settled by the next call") {
   const mp::Queue<int> q(mp::QueueOptions{.transport = Transport::shared_memory});
   const Child dies([q] {

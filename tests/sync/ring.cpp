@@ -170,6 +170,68 @@ TEST_CASE("a ring gives back the memory of a backlog") {
   CHECK(take(ring) == "s");
 }
 
+TEST_CASE("a megabyte takes one unit of a ring") {
+  Ring ring{0};
+  const std::size_t unused = memory(ring);
+  const std::string text(std::size_t{1} << 20, 'x');
+  for (int i = 0; i < 5; ++i) put(ring, text);
+  CHECK(memory(ring) <= unused + 5 * brood::sync::RingMemory::unit_size);
+  for (int i = 0; i < 5; ++i) CHECK(take(ring) == text);
+}
+
+TEST_CASE("a ring with a backlog uses the memory again that its readers free") {
+  Ring ring{0};
+  const auto unit = brood::sync::RingMemory::unit_size;
+  const std::string text(unit / 2, 'x');
+  for (int i = 0; i < 40; ++i) put(ring, text);
+  const std::size_t there = memory(ring);
+  for (int round = 0; round < 5; ++round) {
+    for (int i = 0; i < 10; ++i) CHECK(take(ring) == text);
+    for (int i = 0; i < 10; ++i) put(ring, text);
+  }
+  CHECK(memory(ring) <= there + unit);
+  for (int i = 0; i < 40; ++i) CHECK(take(ring) == text);
+  CHECK(take(ring) == "none");
+  CHECK(memory(ring) <= (brood::sync::RingMemory::warm_units + 2) * unit);
+}
+
+TEST_CASE("a consumer gets what was put though a producer always has the lock") {
+  Ring ring{0};
+  const support::LeakCheck nothing_left;
+  auto go = posix::make_pipe(), begun = posix::make_pipe();
+  const auto say = [&] { posix::write_some(begun.write.get(), "x", 1); };
+  const auto hear = [](int fd) {
+    char byte = 0;
+    posix::read_some(fd, &byte, 1);
+    return static_cast<std::byte>(byte);
+  };
+  const pid_t producer = ::fork();
+  if (producer == 0) {
+    ::alarm(60);
+    for (int i = 0; i < 2; ++i)
+      ring.put(1, [&](std::byte* place) {
+        say();
+        *place = hear(go.read.get());
+      });
+    ::_exit(0);
+  }
+  hear(begun.read.get());
+  const pid_t consumer = ::fork();
+  if (consumer == 0) {
+    ::alarm(60);
+    say();
+    ::_exit(take(ring) == "1" ? 0 : 1);
+  }
+  hear(begun.read.get());
+  // The producer ends its first put(), and stays in the second one until the consumer is done.
+  posix::write_some(go.write.get(), "1", 1);
+  CHECK(support::wait_for(consumer) == 0);
+  hear(begun.read.get());
+  posix::write_some(go.write.get(), "2", 1);
+  CHECK(support::wait_for(producer) == 0);
+  CHECK(take(ring) == "2");
+}
+
 TEST_CASE("a producer that dies while it writes leaves the ring as it was") {
   for (const std::size_t size : {std::size_t{10}, std::size_t{5} << 20}) {
     Ring ring{0};

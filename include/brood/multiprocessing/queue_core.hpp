@@ -4,11 +4,26 @@
 // Two places hold messages, in this order:
 //   the pipe    small ones, one packet each: atomic in the kernel, no lock in user space, so that a
 //               stopped process stalls nobody
-//   the ring    large ones, those that found the pipe full, and all others while it holds anything
+//   the ring    large ones, those that found the pipe full, those of a stream, and all others while
+//               it holds anything
 //
 // A consumer reads the pipe first. Before it takes from the ring it holds the consumers' lock, has
 // seen a record there, and reads the pipe once more: what a producer sent before that record must
 // not come after it. A bounded queue is the ring alone, which counts its records exactly.
+//
+// It need not read a pipe that is known to be empty. Packets are counted:
+//
+//   sent      a producer adds one AFTER it has written a packet, and so before its next record
+//   drained   a consumer, with that lock held, stores what `sent` was when it began a read that
+//             found the pipe empty
+//
+// While both are the same, no packet lies in the pipe that was sent before a record in the ring.
+// (Of a producer that died, or was stopped, between the packet and the count, a packet may lie
+// there: its put() has not returned, and it is found when the ring is empty.) Whoever dies here
+// leaves `drained` behind at worst, which costs a read.
+//
+// A stream is: 16 puts of a process while nobody went to sleep for an item, which consumers count.
+// System calls would then cost more than all else. Once somebody has slept, packets do the waking.
 //
 // Who must wait takes a seat, a robust mutex: one waiter polls, the others queue up behind it in
 // the kernel. If it is killed, the next one gets the seat and looks for itself, so no wake-up is
@@ -292,18 +307,29 @@ class QueueCore final : public posix::RefCounted {
   bool is_joinable() const noexcept { return joinable_; }
 
   /// Polls readable while a message lies here.
-  int fileno() const noexcept { return readiness_.get(); }
+  int fileno() {
+    if (shared_.polled.load() == 0) shared_.polled.store(1);
+    ring_.settle();
+    return readiness_.get();
+  }
 
   sync::Ring& ring() noexcept { return ring_; }
 
  private:
   static constexpr int pipe_bytes = 1 << 18;
+  static constexpr std::uint32_t puts_of_a_stream = 16;
 
   struct Shared {
     posix::RobustMutex getters_seat;
     posix::RobustMutex putters_seat;
     std::atomic<std::uint32_t> shut_down;
     std::uint32_t joinable;  // set before anybody else has the queue
+    // How many packets were sent, counted after each; and how many of these are known to have been
+    // read, which a holder of the consumers' lock says.
+    alignas(64) std::atomic<std::uint64_t> sent;
+    alignas(64) std::atomic<std::uint64_t> drained;
+    std::atomic<std::uint32_t> sleeps;  // how often somebody went to sleep for an item
+    std::atomic<std::uint32_t> polled;  // somebody asks the descriptor whether an item is here
     sync::LedgerWords ledger;
   };
 
@@ -393,9 +419,14 @@ class QueueCore final : public posix::RefCounted {
   bool send(std::string_view message) {
     refuse_if_shut_down();
     // A packet can't be empty.
-    if (pipe_.write && !message.empty() && message.size() <= PIPE_BUF && ring_.empty()) {
+    if (pipe_.write && !message.empty() && message.size() <= PIPE_BUF && !is_stream() &&
+        ring_.empty()) {
       const ssize_t length = posix::write_some(pipe_.write.get(), message.data(), message.size());
-      if (length >= 0) return true;
+      if (length >= 0) {
+        // Release: pairs with the acquire in read_packets().
+        shared_.sent.fetch_add(1, std::memory_order_release);
+        return true;
+      }
       if (errno != EAGAIN) posix::throw_errno("write to a queue");
     }
     return ring_.put(message.size(), [&](std::byte* place) {
@@ -403,24 +434,71 @@ class QueueCore final : public posix::RefCounted {
     }) == sync::Ring::Put::done;
   }
 
+  // Whether nobody has slept for an item while this process put the last ones. (Of those who sleep
+  // on the descriptor, nobody knows.) An estimate, which threads may write in whatever order.
+  bool is_stream() noexcept {
+    constexpr auto relaxed = std::memory_order_relaxed;
+    if (shared_.polled.load(relaxed) != 0) return false;
+    const std::uint32_t sleeps = shared_.sleeps.load(relaxed);
+    if (sleeps != sleeps_seen_.load(relaxed)) {
+      sleeps_seen_.store(sleeps, relaxed);
+      puts_since_.store(0, relaxed);
+      return false;
+    }
+    const std::uint32_t puts = puts_since_.load(relaxed);
+    if (puts >= puts_of_a_stream) return true;
+    puts_since_.store(puts + 1, relaxed);
+    return false;
+  }
+
   template <class AMessage>
   bool take(AMessage& message, bool woken) {
-    if (read_pipe(message)) return true;
-    return ring_.take(
-        woken, [&] { return read_pipe(message); },
+    const bool ring_first = only_ring();
+    if (!ring_first && read_pipe(message)) return true;
+    const bool taken = ring_.take(
+        woken, [&] { return read_packets(message); },
         [&](const std::byte* data, std::size_t size) { message.assign(data, size); });
+    if (!taken) return ring_first && read_pipe(message);
+    settle_descriptor();
+    return true;
+  }
+
+  void settle_descriptor() {
+    if (shared_.polled.load(std::memory_order_relaxed) != 0) ring_.settle();
+  }
+
+  // Whether there is something to take, and it must lie in the ring.
+  bool only_ring() const noexcept {
+    if (!pipe_.read) return true;
+    return shared_.sent.load(std::memory_order_relaxed) ==
+               shared_.drained.load(std::memory_order_relaxed) &&
+           (ring_.has_more() || !ring_.empty());
+  }
+
+  // With the consumers' lock held and a record seen: the packets that were sent before it.
+  template <class Incoming>
+  bool read_packets(Incoming& incoming) {
+    const std::uint64_t sent = shared_.sent.load(std::memory_order_acquire);
+    if (sent == shared_.drained.load(std::memory_order_relaxed)) return false;
+    if (read_pipe(incoming)) return true;
+    shared_.drained.store(sent, std::memory_order_relaxed);
+    return false;
   }
   bool read_pipe(Message& message) { return pipe_.read && message.read_packet(pipe_.read.get()); }
 
   // Whether any came. `row` is that of a joinable queue.
   bool take_many(MessageBatch& batch, std::size_t most, bool woken, sync::LedgerRow* row) {
-    while (batch.size() < most && read_pipe(batch)) {
-      if (row != nullptr) ++row->leases;
-    }
-    if (!batch.empty()) return true;
+    const auto read_all = [&] {
+      while (batch.size() < most && read_pipe(batch)) {
+        if (row != nullptr) ++row->leases;
+      }
+      return !batch.empty();
+    };
+    const bool ring_first = only_ring();
+    if (!ring_first && read_all()) return true;
     std::uint64_t claimed = 1;  // by the mark
     ring_.take_many(
-        woken, most, [&] { return read_pipe(batch); },
+        woken, most, [&] { return read_packets(batch); },
         [&](const std::byte* data, std::size_t size) {
           char* const place = batch.place(size);
           if (place == nullptr) return false;
@@ -436,7 +514,9 @@ class QueueCore final : public posix::RefCounted {
       row->leases += static_cast<std::int64_t>(batch.size());
       row->taking -= static_cast<std::uint32_t>(claimed - 1);
     }
-    return !batch.empty();
+    if (batch.empty()) return ring_first && read_all();
+    settle_descriptor();
+    return true;
   }
   // One packet; false if there is none, or no room for the largest one.
   bool read_pipe(MessageBatch& batch) {
@@ -473,9 +553,13 @@ class QueueCore final : public posix::RefCounted {
         // It has just been tried in vain.
         if ((woken || !seat || look_out()) && attempt(woken)) return;
         if (!seat) break;
+        // The event may be of items that were taken. It is cleared no sooner than now, as more come
+        // in a stream.
+        if (!woken && ring_.items_signalled() && attempt(true)) return;
         pollfd entries[] = {{ring_.items_fd(), POLLIN, 0},
                             {closed_.get(), POLLIN, 0},
                             {pipe_.read.get(), POLLIN, 0}};  // poll ignores a negative one
+        shared_.sleeps.fetch_add(1, std::memory_order_relaxed);
         if (posix::poll_until(entries, 3, deadline) == 0) break;
         notice_shutdown(entries[1]);
       }
@@ -550,6 +634,7 @@ class QueueCore final : public posix::RefCounted {
   posix::EventFd closed_;
   posix::unique_fd readiness_;
   sync::Patience patience_{os::process_cpu_count() > 1};  // of whoever sits
+  std::atomic<std::uint32_t> sleeps_seen_{0}, puts_since_{0};
 };
 
 }  // namespace brood::multiprocessing

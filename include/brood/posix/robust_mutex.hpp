@@ -90,19 +90,24 @@ class RobustMutex {
   pthread_mutex_t mutex_;
 };
 
-/// Holds a robust mutex for a scope.
+/// Holds a robust mutex for a scope; not if the deadline came first.
 class RobustLock {
  public:
   template <class Repair>
-  RobustLock(RobustMutex& mutex, Repair repair) : mutex_{mutex} {
-    mutex_.lock(Deadline{forever}, repair);
+  RobustLock(RobustMutex& mutex, const Deadline& deadline, Repair repair)
+      : mutex_{mutex}, taken_{mutex.lock(deadline, repair)} {}
+  template <class Repair>
+  RobustLock(RobustMutex& mutex, Repair repair) : RobustLock{mutex, Deadline{forever}, repair} {}
+  ~RobustLock() {
+    if (taken_) mutex_.unlock();
   }
-  ~RobustLock() { mutex_.unlock(); }
   RobustLock(const RobustLock&) = delete;
   RobustLock& operator=(const RobustLock&) = delete;
+  explicit operator bool() const noexcept { return taken_; }
 
  private:
   RobustMutex& mutex_;
+  const bool taken_;
 };
 
 }  // namespace brood::posix

@@ -8,8 +8,8 @@
 // tail           | holder of `producers`  | one store, for one record or a batch
 // head           | holder of `consumers`  | one store, after the payloads were copied out: the take
 // a segment      | holder of `consumers`  | freed after head's store
-// items event    | holder of `producers`  | made readable BEFORE tail's store, if its flag says no;
-//                |                        | cleared when the ring is seen empty, the flag first
+// items event    | holder of `producers`  | made readable BEFORE tail's store, if its flag says no
+//                | holder of both locks   | cleared when the ring is seen empty, the flag first
 // room event     | holder of `consumers`  | made readable BEFORE head's store, if its flag says no
 //                | holder of both locks   | cleared when the ring is seen full, the flag first
 //
@@ -107,21 +107,29 @@ class Ring {
   std::uint64_t take_many(bool woken, std::uint64_t most, Instead instead, Take take,
                           Commit commit) {
     RingControl& shared = memory_.control();
-    if (!woken && empty() && shared.items_signalled.load(std::memory_order_relaxed) == 0) return 0;
+    if (!woken && !has_more() && empty()) return 0;
     const ConsumersLock lock{*this};
     const RingPosition head = this->head();
+    const std::uint64_t oldest = ordinal(head);
     // Before `instead` is asked: what is put after that has to wait.
-    const RingPosition tail = this->tail();
-    if (head == tail) {
-      clear_items_if_empty();
-      return 0;
+    while (!has_more(oldest)) {
+      const RingPosition tail = this->tail();
+      if (tail == head) {
+        if (clear_items_if_empty()) return 0;
+      } else if (ordinal(tail) > oldest) {
+        published_.store(ordinal(tail), std::memory_order_relaxed);
+      } else {
+        posix::throw_os_error(EBADMSG, "read a damaged queue");
+      }
     }
+    const std::uint64_t there = published_.load(std::memory_order_relaxed) - oldest;
+    if (most > there) most = there;
     if (instead()) return 0;
     RingPosition at = memory_.follow(head);
     const std::size_t unit = at.unit();
     std::uint64_t count = 0;
     // Stops at the end of the segment, so that there is at most one to be freed.
-    while (count < most && at != tail) {
+    while (count < most) {
       if (!memory_.sound(at)) {
         if (count != 0) break;  // a link
         posix::throw_os_error(EBADMSG, "read a damaged queue");
@@ -155,6 +163,9 @@ class Ring {
     }
   }
 
+  /// Records surely lie here, or did a moment ago. Quicker than empty(), and often false.
+  bool has_more() const noexcept { return has_more(atomic_ordinal(head())); }
+
   /// How many records lie here, exactly.
   std::uint64_t count() {
     const ConsumersLock consumers{*this};
@@ -162,8 +173,18 @@ class Ring {
     return ordinal(tail()) - ordinal(head());
   }
 
-  /// Readable while records lie here, and at times when none does: then take(true, ...) settles it.
+  /// Readable while records lie here, and when the last one was taken until settle() or
+  /// take(true, ...) finds none.
   int items_fd() const noexcept { return items_.get(); }
+  bool items_signalled() const noexcept {
+    return memory_.control().items_signalled.load(std::memory_order_relaxed) != 0;
+  }
+  /// Makes items_fd() unreadable if nothing lies here.
+  void settle() {
+    if (!items_signalled() || !empty()) return;
+    const ConsumersLock lock{*this};
+    if (head() == tail()) clear_items_if_empty();
+  }
 
   /// Readable when a bounded ring may have room. To wait for room: put(), then expect_room(), and
   /// only if that says so, poll.
@@ -185,8 +206,9 @@ class Ring {
 
  private:
   struct ProducersLock : posix::RobustLock {
-    explicit ProducersLock(Ring& ring)
-        : RobustLock{ring.memory_.control().producers, [&ring] { ring.repair_producers(); }} {}
+    explicit ProducersLock(Ring& ring, const posix::Deadline& deadline = posix::Deadline{forever})
+        : RobustLock{ring.memory_.control().producers, deadline,
+                     [&ring] { ring.repair_producers(); }} {}
   };
   struct ConsumersLock : posix::RobustLock {
     explicit ConsumersLock(Ring& ring)
@@ -201,6 +223,10 @@ class Ring {
   }
 
   std::uint64_t ordinal(RingPosition at) const noexcept { return memory_.header(at).ordinal; }
+
+  bool has_more(std::uint64_t oldest) const noexcept {
+    return oldest < published_.load(std::memory_order_relaxed);
+  }
 
   // That of a place where a producer may write meanwhile.
   std::uint64_t atomic_ordinal(RingPosition at) const noexcept {
@@ -217,14 +243,20 @@ class Ring {
     }
   }
 
-  // With the consumers' lock held.
-  void clear_items_if_empty() {
-    const ProducersLock lock{*this};
-    const RingPosition at = tail();
-    if (head() != at) return;
-    memory_.control().items_signalled.store(0, std::memory_order_relaxed);
-    items_.clear();
-    memory_.tidy_empty(at);
+  // With the consumers' lock held: false if something came. A producer of a stream has its lock
+  // nearly always, and whoever waits for that hardly ever gets it; but then there is something to
+  // take long since. So this looks now and then, ever more seldom, as a producer may be stopped.
+  bool clear_items_if_empty() {
+    for (std::int64_t step = first_step;; step = step < longest_step ? 2 * step : step) {
+      const ProducersLock lock{*this, posix::Deadline{std::chrono::nanoseconds{step}}};
+      const RingPosition at = tail();
+      if (head() != at) return false;
+      if (!lock) continue;
+      memory_.control().items_signalled.store(0, std::memory_order_relaxed);
+      items_.clear();
+      memory_.tidy_empty(at);
+      return true;
+    }
   }
 
   void repair_producers() noexcept {
@@ -245,10 +277,16 @@ class Ring {
     shared.units_leaked.store(1, std::memory_order_relaxed);
   }
 
+  static constexpr std::int64_t first_step = 50'000, longest_step = 100'000'000;  // nanoseconds
+
   RingMemory memory_;
   posix::EventFd items_;
   posix::EventFd room_;
   const std::uint64_t bound_;
+  // The ordinal of a tail that was seen here: what comes before it lies there, or has been taken.
+  // (The word of the tail itself is busy: producers write it.) Stored with the consumers' lock
+  // held.
+  std::atomic<std::uint64_t> published_{0};
 };
 
 }  // namespace brood::sync
