@@ -594,7 +594,7 @@ class TaskTable {
   // Such a worker ends instead: its death wakes the collector too.
   void wake_collector() noexcept {
     if (shared_->collector_asleep.load() == 0 || shared_->collector_asleep.exchange(0) == 0) return;
-    if (!event_identity_.is_of(done_event_.get())) posix::exit_at_once(1);
+    if (!event_identity_.is_of(done_event_.get())) posix::bound_at_load<&::_exit>(1);
     done_event_.set();
   }
   static void wake_waiter(Slot& slot) noexcept {
@@ -721,7 +721,7 @@ class TaskWorker {
 
   // A task may have forked, and the copy have come back from it too: the result is the worker's.
   void end_copies() const noexcept {
-    if (posix::this_process() != process_) posix::exit_at_once(1);
+    if (posix::this_process() != process_) posix::bound_at_load<&::_exit>(1);
   }
 
   // An exception takes the place of a result that was begun.

@@ -193,21 +193,27 @@ inline void ProcessState::start(const posix::Ref<ProcessState>& self) {
 
 inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
   Processes& here = Processes::here();
-  const std::string parent_name = here.self()->name();
   const posix::ProcessIdentity parent_identity = here.identity();
-  // The child waits at a gate until this process holds a descriptor for it. So it can't vanish
-  // before that (with SIGCHLD ignored), and if there is none to be had, its target has not begun.
-  posix::PipeEnds gate = posix::make_pipe();
+  // Its standard input. Here it keeps room for the descriptor of the child, which is not forked
+  // without one to spare.
+  posix::unique_fd room = posix::open_empty_file();
+  // Where only that descriptor may tell the exit code, with SIGCHLD ignored, the child waits at a
+  // gate until it is opened.
+  posix::PipeEnds gate;
+  if (posix::children_may_vanish()) gate = posix::make_pipe();
   const pid_t pid = posix::flush_and_fork();
   char go = 0;
   if (pid == 0) {
     gate.write.reset();
-    if (posix::read_some(gate.read.get(), &go, 1) != 1) ::_exit(1);
+    if (gate.read && posix::read_some(gate.read.get(), &go, 1) != 1) ::_exit(1);
     gate.read.reset();
-    run_as_child(self, parent_identity, parent_name);
+    run_as_child(self, parent_identity, std::move(room));
   }
   try {
-    auto child = posix::make_ref<posix::SharedChild>(pid, posix::open_pidfd(pid));
+    room.reset();
+    // If another thread has taken the room, a child that runs already goes on without.
+    auto child = posix::make_ref<posix::SharedChild>(
+        pid, gate.write ? posix::open_pidfd(pid) : posix::try_open_pidfd(pid));
     {
       const posix::Locked lock{ProcessStateLock::mutex()};
       child_ = std::move(child);
@@ -217,7 +223,7 @@ inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
     posix::kill_and_reap(pid);
     throw;
   }
-  posix::write_some(gate.write.get(), &go, 1);
+  if (gate.write) posix::write_some(gate.write.get(), &go, 1);
 }
 
 inline void ProcessState::launch_child(const posix::Ref<ProcessState>& self, StartMethod method) {
@@ -248,10 +254,10 @@ inline void ProcessState::launch_child(const posix::Ref<ProcessState>& self, Sta
 
 inline void ProcessState::run_as_child(const posix::Ref<ProcessState>& self,
                                        posix::ProcessIdentity parent,
-                                       const std::string& parent_name) {
+                                       posix::unique_fd empty_input) {
   posix::catch_exit_in_forked_child();
-  Processes::here().become(self, parent, parent_name);
-  posix::detach_stdin();
+  Processes::here().become_child(self, parent);
+  posix::detach_stdin(std::move(empty_input));
   if (start_method_) set_start_method(*start_method_, true);
   int code = 0;
   try {
@@ -340,7 +346,7 @@ inline pid_t Process::pid() const {
     case Kinship::self:
       return posix::this_pid();
     case Kinship::parent:
-      return state_->creator;
+      return Processes::here().parent_identity().pid();
     case Kinship::child:
       break;
   }

@@ -128,7 +128,8 @@ class ProcessState final : public posix::RefCounted {
   void fork_child(const posix::Ref<ProcessState>& self);
   void launch_child(const posix::Ref<ProcessState>& self, StartMethod method);
   [[noreturn]] void run_as_child(const posix::Ref<ProcessState>& self,
-                                 posix::ProcessIdentity parent, const std::string& parent_name);
+                                 posix::ProcessIdentity parent,
+                                 posix::unique_fd empty_input);
 
   void check_open(const char* attempt) const {
     if (closed_)
@@ -196,8 +197,16 @@ class Processes {
   /// In a new process.
   void become(const posix::Ref<ProcessState>& self, posix::ProcessIdentity parent,
               const std::string& parent_name) {
-    auto parent_state =
-        posix::make_ref<ProcessState>(parent_name, false, posix::List<unsigned>{}, parent.pid());
+    become(self, parent,
+           posix::make_ref<ProcessState>(parent_name, false, posix::List<unsigned>{}, 0));
+  }
+  /// In a copy of the process `parent`.
+  void become_child(const posix::Ref<ProcessState>& self, posix::ProcessIdentity parent) {
+    become(self, parent, this->self());
+  }
+
+  void become(const posix::Ref<ProcessState>& self, posix::ProcessIdentity parent,
+              posix::Ref<ProcessState> parent_state) {
     const posix::Locked lock{mutex_};
     self_ = self;
     parent_ = std::move(parent_state);
@@ -269,6 +278,7 @@ class Processes {
     });
     for (const auto& child : daemons) at_exit([&] { child->send_signal(SIGTERM); });
     for (const auto& child : others) at_exit([&] { child->wait(posix::Deadline{forever}); });
+    if (daemons.empty()) return;
     const posix::Deadline deadline{grace};
     for (const auto& child : daemons)
       at_exit([&] {

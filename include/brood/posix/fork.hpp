@@ -65,22 +65,35 @@ inline pid_t flush_and_fork() {
   return check(::fork(), "fork");
 }
 
-/// _exit, known to a process from its start on: see ForkServerProcess.
-inline void (*const volatile exit_at_once)(int) = &::_exit;
+/// A function of another library that a forked child calls and its parent does not. An ordinary
+/// call is the dynamic linker's search for it when it is made first, which touches many pages, and
+/// each child would make it anew; the address of this one is there since the program was loaded.
+template <auto function>
+inline decltype(function) const volatile bound_at_load = function;
 
 /// Ends a forked child: what it printed is written, what it started is waited for, and neither the
 /// parent's exit handlers nor its static destructors run.
 [[noreturn]] inline void end_forked_child(int code) noexcept {
   run_end_hooks();
   flush_output();
-  exit_at_once(code);
+  bound_at_load<&::_exit>(code);
   __builtin_unreachable();
 }
 
 /// Makes a later std::exit() of this forked child end as end_forked_child() does: exit handlers run
 /// last in, first out, so this one comes before all that were inherited.
 inline void catch_exit_in_forked_child() noexcept {
-  ::on_exit([](int status, void*) { end_forked_child(status); }, nullptr);
+  bound_at_load<&::on_exit>([](int status, void*) { end_forked_child(status); }, nullptr);
+}
+
+/// Drops what this process, a forked child, has of its parent's standard input in buffers.
+inline void drop_buffered_input() {
+  bound_at_load<&::__fpurge>(stdin);
+  bound_at_load<&::clearerr>(stdin);
+  try {
+    drain_iostreams_input();
+  } catch (...) {  // the program asked for exceptions at the end of input
+  }
 }
 
 /// Gives a forked child an empty standard input: what its parent has buffered or will read is not
@@ -90,12 +103,22 @@ inline void detach_stdin() {
   // works without a descriptor to spare.
   ::close(STDIN_FILENO);
   ::open("/dev/null", O_RDONLY);
-  ::__fpurge(stdin);
-  ::clearerr(stdin);
-  try {
-    drain_iostreams_input();
-  } catch (...) {  // the program asked for exceptions at the end of input
-  }
+  drop_buffered_input();
+}
+
+/// The same with an empty file that the parent has opened, beyond the standard streams.
+inline void detach_stdin(unique_fd empty_file) {
+  bound_at_load<&::dup2>(empty_file.get(), STDIN_FILENO);
+  ::close(empty_file.release());  // needs no errno, which lies on another page
+  drop_buffered_input();
+}
+
+/// For that: /dev/null, or something that can't be read where there is none. Throws os::OSError.
+inline unique_fd open_empty_file() {
+  unique_fd file{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
+  if (!file) file.reset(check(::open("/", O_PATH | O_CLOEXEC), "open an empty standard input"));
+  keep_off_standard_streams(file);
+  return file;
 }
 
 }  // namespace brood::posix

@@ -26,6 +26,21 @@ inline unique_fd open_pidfd(pid_t pid) {
   return pidfd;
 }
 
+/// Owns a new pidfd, kept off the standard streams if that can be: the child is there already.
+inline unique_fd lifted(int pidfd) noexcept {
+  unique_fd result{pidfd};
+  try {
+    keep_off_standard_streams(result);
+  } catch (const os::OSError&) {
+  }
+  return result;
+}
+
+/// For a child that runs already, and can be waited for without. Empty when there is none to be had.
+inline unique_fd try_open_pidfd(pid_t pid) noexcept {
+  return lifted(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
+
 /// kill(2) by descriptor. Returns 0, or -1 with errno.
 inline int send_signal_by_pidfd(int pidfd, int signal) noexcept {
   return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
@@ -53,6 +68,13 @@ inline bool children_vanish() noexcept {
   struct sigaction action {};
   if (::sigaction(SIGCHLD, nullptr, &action) != 0) return false;
   return action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
+}
+
+/// Whether a child may be gone as soon as it ends: as above, or a handler of SIGCHLD collects all.
+inline bool children_may_vanish() noexcept {
+  struct sigaction action {};
+  if (::sigaction(SIGCHLD, nullptr, &action) != 0) return false;
+  return action.sa_handler != SIG_DFL || (action.sa_flags & SA_NOCLDWAIT) != 0;
 }
 
 /// The wait status of an ended process whose zombie somebody else collected, or that the kernel

@@ -68,16 +68,6 @@ inline bool posix_spawn_can(const SpawnRequest& request) noexcept {
          !children_vanish();
 }
 
-/// Owns it, kept off the standard streams if that can be: the child is there already.
-inline unique_fd lifted(int pidfd) noexcept {
-  unique_fd result{pidfd};
-  try {
-    keep_off_standard_streams(result);
-  } catch (const os::OSError&) {
-  }
-  return result;
-}
-
 #if defined(__x86_64__)
 /// clone3(2), for which the C library has no wrapper: it can reset all signal handlers in the same
 /// call, which the child would need 62 calls for. The child runs `run` on its own stack and never
@@ -166,11 +156,6 @@ inline int by_clone(SpawnPlan& plan, Spawned& result, SpawnSharedNews& news) noe
   result.pidfd = lifted(pidfd);
   if (news.is_shared) __atomic_store_n(&clone_shares_memory, true, __ATOMIC_RELAXED);
   return 0;
-}
-
-/// Empty when there is none to be had: the child runs already, and can be waited for without.
-inline unique_fd try_open_pidfd(pid_t pid) noexcept {
-  return lifted(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
 
 inline int by_fork(SpawnPlan& plan, Spawned& result) {
@@ -317,7 +302,7 @@ inline Spawned spawn(const SpawnRequest& request) {
       read_error = EIO;
   }
   if (!news.has_failed) {
-    if (prepared.plan.pidfd && !result.pidfd) result.pidfd = spawn_ways::try_open_pidfd(result.pid);
+    if (prepared.plan.pidfd && !result.pidfd) result.pidfd = try_open_pidfd(result.pid);
     return result;
   }
   if (read_error != 0) ::kill(result.pid, SIGKILL);  // the program may be running
