@@ -56,6 +56,13 @@ std::size_t descriptors_of(pid_t pid) {
   return count;
 }
 
+// A process that will be told what to do by this channel.
+auto ordered_with(const posix::unique_fd& channel) {
+  posix::List<int> given;
+  given.push_back(channel.get());
+  return mp::ForkServer::here().fork_process({}, given);
+}
+
 int changed = 0;
 
 void tell_parent(const mp::Queue<pid_t>& to) { to.put(::getppid()); }
@@ -137,7 +144,7 @@ TEST_CASE("a process that nobody tells what to do ends") {
   const support::LeakCheck nothing_left;
   posix::unique_fd mine, its;
   posix::make_sockets(SOCK_STREAM, mine, its);
-  const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
+  const auto child = ordered_with(its);
   its.reset();
   CHECK_FALSE(child->wait(posix::Deadline{10ms}));
   mine.reset();
@@ -147,7 +154,7 @@ TEST_CASE("a process that nobody tells what to do ends") {
 TEST_CASE("a process killed before it was told anything has been started and was killed") {
   posix::unique_fd mine, its;
   posix::make_sockets(SOCK_STREAM, mine, its);
-  const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
+  const auto child = ordered_with(its);
   its.reset();
   child->send_signal(SIGKILL);
   CHECK(child->wait(posix::Deadline{patience}) == -SIGKILL);
@@ -172,10 +179,28 @@ TEST_CASE("a start waits for a fork server that is stopped") {
   CHECK(code == 4);
 }
 
+TEST_CASE("nobody waits for the code of an ended process while the fork server is stopped") {
+  posix::unique_fd mine, its;
+  posix::make_sockets(SOCK_STREAM, mine, its);
+  const auto child = ordered_with(its);
+  its.reset();
+  REQUIRE(::kill(server(), SIGSTOP) == 0);
+  while (!mp::ForkServer::here().identity().is_stopped()) ::sched_yield();
+  mine.reset();
+  REQUIRE(posix::wait_readable(child->pidfd(), posix::Deadline{patience}));
+  const auto start = std::chrono::steady_clock::now();
+  CHECK_FALSE(child->poll());
+  CHECK_FALSE(child->wait(posix::Deadline{1ms}));
+  child->send_signal(SIGTERM);
+  CHECK(std::chrono::steady_clock::now() - start < 30s);
+  REQUIRE(::kill(server(), SIGCONT) == 0);
+  CHECK(child->wait(posix::Deadline{patience}) == 1);
+}
+
 TEST_CASE("what a child of the fork server has used is known") {
   posix::unique_fd mine, its;
   posix::make_sockets(SOCK_STREAM, mine, its);
-  const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
+  const auto child = ordered_with(its);
   mine.reset();
   its.reset();
   REQUIRE(child->wait(posix::Deadline{patience}));
@@ -277,10 +302,14 @@ const OwnProgram sends_nonsense("sends_nonsense", [] {
   const auto code_after = [](std::string_view bytes) {
     posix::unique_fd mine, its;
     posix::make_sockets(SOCK_STREAM, mine, its);
-    const auto child = mp::ForkServer::here().fork_process(its.get(), [] {});
+    const auto child = ordered_with(its);
     its.reset();
     posix::send_parcel(mine.get(), bytes, {});
-    return child->wait(posix::Deadline{patience});
+    const auto code = child->wait(posix::Deadline{patience});
+    // The same in the order itself.
+    if (bytes.empty()) return code;
+    const auto other = mp::ForkServer::here().fork_process(bytes, {});
+    return other->wait(posix::Deadline{patience}) == code ? code : 99;
   };
   std::printf("%d\n", code_after("").value_or(99));
   std::printf("%d\n", code_after(std::string(1000, 'x')).value_or(99));
@@ -320,6 +349,20 @@ const OwnProgram runs_out("runs_out", [] {
     }
   }
   std::printf("%d %d;", refused == EMFILE, living.size() > 5 && living.size() < 40);
+  // It answers, also where an end of file would not tell: the other end of the relay stays open.
+  posix::unique_fd mine, its;
+  posix::make_sockets(SOCK_SEQPACKET, mine, its);
+  posix::List<int> too_many;
+  while (too_many.size() < 40) too_many.push_back(its.get());
+  posix::send_order(mp::ForkServer::here().orders(), its.get(), {}, too_many);
+  posix::RelayReport report;
+  posix::unique_fd none;
+  const posix::EndRelay relay{std::move(mine), -1, nullptr, nullptr};
+  relay.wait(posix::Deadline{patience});
+  std::printf("%d;", relay.receive(report, none) == posix::EndRelay::News::report &&
+                         report.kind == posix::RelayReport::Kind::refused &&
+                         report.detail == EMFILE);
+  its.reset();
   gate.set();
   int right = 0;
   for (const auto& process : living) right += process.join() && process.exitcode() == 0;
@@ -376,7 +419,7 @@ TEST_CASE("a process that has closed all its descriptors is told so by the fork 
 TEST_CASE("a fork server without descriptors says so and goes on when it has some") {
   if (support::under_asan)
     SKIP("UndefinedBehaviorSanitizer needs a descriptor to look at an object");
-  CHECK(runs_out.run().said == "1 1;1;4");
+  CHECK(runs_out.run().said == "1 1;1;1;4");
 }
 
 TEST_CASE("what is sent to a process that was ordered is checked") {
@@ -387,6 +430,6 @@ TEST_CASE("what is sent to a process that was ordered is checked") {
        ++at)
     ++errors;
   INFO(ended.said);
-  CHECK(errors == 6);
+  CHECK(errors == 11);  // of five messages by two ways, and of an empty one
   CHECK(ended.said.find("99") == std::string::npos);
 }

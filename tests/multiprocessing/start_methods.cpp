@@ -325,6 +325,30 @@ TEST_CASE("by every start method arguments of all kinds arrive") {
   CHECK(result.get() == 2001);
 }
 
+TEST_CASE("by every start method a long name and hundreds of descriptors arrive") {
+  const StartMethod method = each_start_method();
+  const support::LeakCheck nothing_left;
+  const mp::Value<int> result(0);
+  const mp::Process named(
+      {.name = std::string(200'000, 'n'), .start_method = method},
+      [](const mp::Value<int>& to) {
+        to.set(static_cast<int>(mp::current_process().name().size()));
+      },
+      result);
+  named.start();
+  named.join();
+  CHECK(result.get() == 200'000);
+  std::vector<mp::Connection> lines;
+  for (int i = 0; i < 300; ++i) lines.push_back(mp::Pipe(false).first);
+  CHECK(code_of(
+            method,
+            [](const std::vector<mp::Connection>& its, const mp::Value<int>& to) {
+              to.set(static_cast<int>(its.size()) + its[299].readable());
+            },
+            lines, result) == 0);
+  CHECK(result.get() == 301);
+}
+
 TEST_CASE("a child that is no copy has no descriptor of its parent but what it is given") {
   const StartMethod method = GENERATE(StartMethod::forkserver, StartMethod::spawn);
   // Not close-on-exec, and with a number that nobody else will take.

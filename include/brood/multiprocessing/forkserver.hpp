@@ -32,8 +32,8 @@ class ForkServer {
   bool is_supported() const noexcept { return is_supported_; }
   void note_support() noexcept { is_supported_ = true; }
 
-  /// In the program: forks it. `run` is what each process that it forks begins with, given its
-  /// channel. The server first calls `rehearse`, which must not throw: a function's first call in a
+  /// In the program: forks it. `run` is what each process that it forks begins with, given what it
+  /// is told. The server first calls `rehearse`, which must not throw: a function's first call in a
   /// process is the dynamic linker's search for it, which none of the children has to make then.
   /// Throws os::OSError.
   void start(posix::RunOrdered run, void (*rehearse)() noexcept);
@@ -41,11 +41,11 @@ class ForkServer {
   /// In a spawned process: the one of its parent.
   void join(posix::unique_fd orders, posix::ProcessIdentity server);
 
-  /// Has it fork a process that is given `channel`, and calls `meanwhile()` before it waits for the
-  /// answer. Throws ProcessError when it is dead, or this process has closed its access to it;
-  /// os::OSError when no process can be had.
-  template <class Meanwhile>
-  posix::Ref<posix::SharedChild> fork_process(int channel, Meanwhile meanwhile);
+  /// Has it fork a process that is told this and given these, at most posix::most_told and
+  /// posix::most_descriptors_told. Throws ProcessError when it is dead, or this process has closed
+  /// its access to it; os::OSError when no process can be had.
+  posix::Ref<posix::SharedChild> fork_process(std::string_view told,
+                                              const posix::List<int>& descriptors);
 
   /// What a spawned process needs for join().
   int orders() const noexcept { return is_intact() ? orders_.get() : -1; }
@@ -125,16 +125,17 @@ inline void ForkServer::join(posix::unique_fd orders, posix::ProcessIdentity ser
   remember_orders(std::move(orders));
 }
 
-template <class Meanwhile>
-posix::Ref<posix::SharedChild> ForkServer::fork_process(int channel, Meanwhile meanwhile) {
+inline posix::Ref<posix::SharedChild> ForkServer::fork_process(
+    std::string_view told, const posix::List<int>& descriptors) {
   if (!is_intact())
     throw ProcessError{
         "start a process by the fork server: this process has closed its access to it"};
-  auto ordered = posix::order_process(orders_.get(), server_.get(), channel, meanwhile);
+  auto ordered = posix::order_process(orders_.get(), server_.get(), told, descriptors);
   if (ordered.pid == 0) throw ProcessError{"start a process by the fork server: " + fate()};
   return posix::make_ref<posix::SharedChild>(
       ordered.pid, std::move(ordered.pidfd),
-      posix::EndRelay{std::move(ordered.relay), server_.get(), &ForkServer::fate});
+      posix::EndRelay{std::move(ordered.relay), server_.get(), &ForkServer::fate,
+                      [] { return here().identity().is_stopped(); }});
 }
 
 inline std::string ForkServer::fate() {

@@ -2,9 +2,10 @@
 // Runs a function of this program in a new process that is no copy of this one: it gets what it
 // needs as bytes and descriptors. Process and the pools' servers are started by this.
 //
-// Both methods do the same by a channel, a pair of sockets. This process puts one parcel into its
-// end: what the new process is told of itself (preparation.hpp), the place of the function, the
-// bytes, the descriptors. The new one takes it out of the other end and runs.
+// Both methods do the same: the new process is told one message, what it is to know of itself
+// (preparation.hpp), the place of the function and the bytes, and is given descriptors. By
+// forkserver it has them from its birth on. By spawn, and with more descriptors than go along with
+// an order to the fork server, they come as a parcel by a channel, a pair of sockets.
 //
 // The new process   | who moves it on          | if the other one dies there
 // ------------------+--------------------------+---------------------------------------------------
@@ -85,9 +86,10 @@ posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEntry& ent
 
 namespace launching {
 
-/// Bytes that are longer go in a file in memory, so that what goes through the channel always finds
-/// room there: nobody waits for a process that does not read.
-inline constexpr std::size_t most_in_channel = std::size_t{32} << 10;
+/// What is longer goes in a file in memory, so that the message always finds room in an order and
+/// in a channel: nobody waits for a process that does not read.
+inline constexpr std::size_t most_in_message = std::size_t{32} << 10;
+static_assert(sizeof(PreparationRecord) + most_in_message <= posix::most_told);
 
 enum class End { by_std_exit, as_forked_child };
 
@@ -97,14 +99,12 @@ struct Luggage {
   posix::unique_fd spool;
 };
 
-inline posix::unique_fd spool_bytes(std::string_view bytes) {
-  posix::unique_fd file = posix::make_memory_file("brood-arguments", bytes.size());
+inline void write_spool(int file, std::string_view bytes) {
   for (std::size_t done = 0; done != bytes.size();) {
-    const ssize_t length = posix::write_some(file.get(), bytes.data() + done, bytes.size() - done);
+    const ssize_t length = posix::write_some(file, bytes.data() + done, bytes.size() - done);
     if (length < 0) posix::throw_errno("store the arguments of a process");
     done += static_cast<std::size_t>(length);
   }
-  return file;
 }
 
 inline std::string read_spool(int file) {
@@ -137,7 +137,7 @@ inline std::string library_path(std::uint64_t module, const void* address) {
   return module == program || address == nullptr ? std::string{} : posix::module_path(address);
 }
 
-/// The parcel's bytes.
+/// The message.
 inline std::string prepare(StartMethod method, const LaunchEntry& entry, std::string_view bytes,
                            Reduction& descriptors, const LaunchedAs& as, Luggage& luggage) {
   Processes& here = Processes::here();
@@ -164,10 +164,6 @@ inline std::string prepare(StartMethod method, const LaunchEntry& entry, std::st
         posix::check(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open the working directory")};
     record.directory = descriptors.add(luggage.directory.get());
   }
-  if (bytes.size() > most_in_channel) {
-    luggage.spool = spool_bytes(bytes);
-    record.spool = descriptors.add(luggage.spool.get());
-  }
   const std::size_t generations = as.identity == nullptr ? 0 : as.identity->size();
   record.identity = static_cast<std::uint32_t>(generations * sizeof(unsigned));
   record.name = static_cast<std::uint32_t>(as.name.size());
@@ -175,35 +171,73 @@ inline std::string prepare(StartMethod method, const LaunchEntry& entry, std::st
   record.entry_path = static_cast<std::uint32_t>(entry_path.size());
   record.code_path = static_cast<std::uint32_t>(code_path.size());
 
-  std::string message{reinterpret_cast<const char*>(&record), sizeof record};
+  std::string texts;
   if (generations != 0)
-    message.append(reinterpret_cast<const char*>(as.identity->begin()), record.identity);
-  message.append(as.name);
-  message.append(parent_name);
-  message.append(entry_path);
-  message.append(code_path);
-  if (record.spool == Reduction::no_descriptor) message.append(bytes);
+    texts.append(reinterpret_cast<const char*>(as.identity->begin()), record.identity);
+  texts.append(as.name);
+  texts.append(parent_name);
+  texts.append(entry_path);
+  texts.append(code_path);
+  if (texts.size() + bytes.size() > most_in_message) {
+    luggage.spool = posix::make_memory_file("brood-arguments", texts.size() + bytes.size());
+    write_spool(luggage.spool.get(), texts);
+    write_spool(luggage.spool.get(), bytes);
+    record.spool = descriptors.add(luggage.spool.get());
+  }
+  std::string message{reinterpret_cast<const char*>(&record), sizeof record};
+  if (luggage.spool) return message;
+  message.append(texts);
+  message.append(bytes);
   return message;
 }
 
-/// In the new process: everything up to the end of its function.
-inline void run(posix::Parcel& parcel, End end) {
-  PreparationTexts texts{parcel.bytes};
+/// Takes from the texts who this process is. `is_known`: it is that already.
+inline void become(PreparationTexts& texts, bool is_known) {
   const PreparationRecord& record = texts.record;
-  Reduction descriptors{std::move(parcel.descriptors)};
   const std::string_view numbers = texts.take(record.identity);
+  const std::string_view name = texts.take(record.name);
+  const std::string_view parent_name = texts.take(record.parent_name);
+  if (is_known) return;
+  if (record.start_method > static_cast<std::uint32_t>(StartMethod::spawn))
+    serialization::throw_error("this names no start method");
   posix::List<unsigned> identity{numbers.size() / sizeof(unsigned)};
   if (!identity.empty())
     std::memcpy(identity.data(), numbers.data(), identity.size() * sizeof(unsigned));
-  std::string name{texts.take(record.name)};
-  const std::string parent_name{texts.take(record.parent_name)};
   const posix::ProcessIdentity parent{record.parent};
-  Processes::here().become(posix::make_ref<ProcessState>(std::move(name), record.is_daemon != 0,
+  Processes::here().become(posix::make_ref<ProcessState>(std::string{name}, record.is_daemon != 0,
                                                          std::move(identity), parent.pid()),
-                           parent, parent_name);
-  if (record.start_method > static_cast<std::uint32_t>(StartMethod::spawn))
-    serialization::throw_error("this names no start method");
+                           parent, std::string{parent_name});
   set_start_method(static_cast<StartMethod>(record.start_method), true);
+}
+
+/// Whether the fork server has become what the process is to be, before it forked it.
+inline bool is_introduced = false;
+
+/// In the fork server: becomes that, if the message is whole and sound. In memory of its own that
+/// costs less than in the process, where each page that is written must be copied.
+inline void introduce(std::string_view told) noexcept {
+  is_introduced = false;
+  if (told.empty()) return;
+  try {
+    PreparationTexts texts{told};
+    if (texts.record.spool != Reduction::no_descriptor) return;
+    become(texts, false);
+    is_introduced = true;
+  } catch (const std::exception&) {  // the process will tell
+  }
+}
+
+/// In the new process: everything up to the end of its function.
+inline void run(std::string_view told, Reduction& descriptors, End end) {
+  PreparationTexts texts{told};
+  const PreparationRecord& record = texts.record;
+  std::string spool;
+  if (record.spool != Reduction::no_descriptor) {
+    spool = read_spool(descriptors.take(record.spool, S_IFREG).get());
+    texts.go_on_with(spool);
+  }
+  become(texts, is_introduced);
+  is_introduced = true;
   if (end == End::by_std_exit) {
     ForkServer::here().note_support();
     if (record.command[0] != '\0') ::prctl(PR_SET_NAME, record.command);
@@ -212,7 +246,7 @@ inline void run(posix::Parcel& parcel, End end) {
                               posix::ProcessIdentity{record.server});
   }
   if (record.directory != Reduction::no_descriptor) {
-    const auto directory = descriptors.take(record.directory, S_IFDIR);
+    const auto directory = descriptors.take(record.directory);
     posix::check(::fchdir(directory.get()), "change to the parent's directory");
   }
   const std::string entry_path{texts.take(record.entry_path)};
@@ -221,12 +255,7 @@ inline void run(posix::Parcel& parcel, End end) {
   if (record.code_module != 0) posix::load_module(record.code_module, code_path);
   const LaunchEntry* const entry = LaunchEntry::at(record.entry);
   if (entry == nullptr) serialization::throw_error("this is the place of no function");
-  std::string spool;
-  if (record.spool != Reduction::no_descriptor)
-    spool = read_spool(descriptors.take(record.spool, S_IFREG).get());
-  serialization::Reader reader{
-      record.spool == Reduction::no_descriptor ? texts.rest() : std::string_view{spool},
-      &descriptors};
+  serialization::Reader reader{texts.rest(), &descriptors};
   entry->function()(reader);
 }
 
@@ -235,23 +264,31 @@ inline void run(posix::Parcel& parcel, End end) {
   posix::end_forked_child(code);
 }
 
-/// The life of the new process.
-[[noreturn]] inline void live(posix::unique_fd channel, End end) {
-  int code = 1;
+/// The life of the new process. Told nothing, it is given the channel by which it will be.
+[[noreturn]] inline void live(std::string_view told, posix::List<posix::unique_fd> descriptors,
+                              End end) {
   try {
     posix::Parcel parcel;
-    const bool was_told = posix::receive_parcel(channel.get(), parcel);
-    channel.reset();
-    if (was_told) {
-      launching::run(parcel, end);
-      code = 0;
+    bool is_told = true;
+    if (told.empty()) {
+      const posix::unique_fd channel =
+          descriptors.empty() ? posix::unique_fd{} : std::move(descriptors[0]);
+      is_told = posix::receive_parcel(channel.get(), parcel);
+      told = parcel.bytes;
+      descriptors = std::move(parcel.descriptors);
+    }
+    if (is_told) {
+      Reduction given{std::move(descriptors)};
+      launching::run(told, given, end);
+      end_process(0, end);  // here: what is about to vanish need not be taken apart
     }
   } catch (...) {
     posix::flush_output();
-    std::fprintf(stderr, "Process %s:\n%s\n", Processes::here().self()->name().c_str(),
+    std::fprintf(stderr, "Process %s:\n%s\n",
+                 is_introduced ? Processes::here().self()->name().c_str() : "without a name",
                  posix::describe(std::current_exception()).c_str());
   }
-  end_process(code, end);
+  end_process(1, end);
 }
 
 /// Of a spawned process that has ended without having read what it was told.
@@ -269,8 +306,12 @@ inline int judge_end(int channel, pid_t pid, int code) noexcept {
   return posix::has_unread(channel) ? judge_untold(channel, pid, code) : code;
 }
 
-inline void do_nothing(serialization::Reader&) {}
-inline constinit const LaunchEntry rehearsed{&do_nothing, typeid(void)};
+// As the function of a real one would.
+inline void read_nothing(serialization::Reader& in) {
+  in.expect_end();
+  Reduction::of(in).finish();
+}
+inline constinit const LaunchEntry rehearsed{&read_nothing, typeid(void)};
 
 /// In the fork server: what each of its children will do.
 inline void rehearse() noexcept {
@@ -279,36 +320,33 @@ inline void rehearse() noexcept {
     Luggage luggage;
     const std::string message =
         prepare(StartMethod::forkserver, rehearsed, {}, descriptors, {}, luggage);
-    posix::unique_fd one, other;
-    posix::make_sockets(SOCK_STREAM, one, other);
-    posix::send_parcel(one.get(), message, descriptors.descriptors());
-    posix::Parcel parcel;
-    posix::receive_parcel(other.get(), parcel);
-    launching::run(parcel, End::as_forked_child);
+    posix::List<posix::unique_fd> copies;
+    for (const int descriptor : descriptors.descriptors())
+      copies.push_back(posix::duplicate(descriptor));
+    Reduction given{std::move(copies)};
+    introduce(message);
+    launching::run(message, given, End::as_forked_child);
     posix::flush_output();
   } catch (const std::exception&) {  // then the children are a little slower
   }
 }
 
-/// Whether a parcel finds room in the channel, so that it can be sent before anybody reads it.
-inline bool fits_channel(std::string_view message, const Reduction& descriptors) {
-  return message.size() <= 2 * most_in_channel &&
-         descriptors.descriptors().size() <= posix::parcel_batch;
-}
-
 }  // namespace launching
 
 inline void freeze_support() {
-  if (posix::unique_fd channel = posix::take_spawned_channel())
-    launching::live(std::move(channel), launching::End::by_std_exit);
+  if (posix::unique_fd channel = posix::take_spawned_channel()) {
+    posix::List<posix::unique_fd> given;
+    given.push_back(std::move(channel));
+    launching::live({}, std::move(given), launching::End::by_std_exit);
+  }
   ForkServer& server = ForkServer::here();
   if (server.is_supported() || Processes::here().parent()) return;
   server.note_support();  // so that what it forks knows it too
-  server.start(
-      [](posix::unique_fd channel) {
-        launching::live(std::move(channel), launching::End::as_forked_child);
-      },
-      &launching::rehearse);
+  server.start({&launching::introduce,
+                [](std::string_view told, posix::List<posix::unique_fd> descriptors) {
+                  launching::live(told, std::move(descriptors), launching::End::as_forked_child);
+                }},
+               &launching::rehearse);
 }
 
 inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEntry& entry,
@@ -321,27 +359,26 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
         "brood::multiprocessing::freeze_support(), which has to be the first thing in main()"};
   launching::Luggage luggage;
   const std::string message = launching::prepare(method, entry, bytes, descriptors, as, luggage);
+  if (method == StartMethod::forkserver &&
+      descriptors.descriptors().size() <= posix::most_descriptors_told)
+    return server.fork_process(message, descriptors.descriptors());
   posix::unique_fd mine, its;
   posix::make_sockets(SOCK_STREAM, mine, its);
-  bool is_sent = false;
   bool is_told = true;
   const auto send = [&] {
-    is_sent = true;
     try {
       posix::send_parcel(mine.get(), message, descriptors.descriptors());
     } catch (const os::BrokenPipeError&) {  // it has ended: its exit code will tell
       is_told = false;
     }
   };
-  // Sent at once if that can't block: then the new process need not wait for this one.
-  const bool fits = launching::fits_channel(message, descriptors);
   if (method == StartMethod::forkserver) {
-    const auto child = server.fork_process(its.get(), [&] {
-      its.reset();
-      if (fits) send();
-    });
+    posix::List<int> channel;
+    channel.push_back(its.get());
+    const auto child = server.fork_process({}, channel);
+    its.reset();
     try {
-      if (!is_sent) send();
+      send();
     } catch (...) {
       child->send_signal(SIGKILL);
       child->wait(posix::Deadline{forever});
@@ -349,11 +386,13 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
     }
     return child;
   }
+  // Sent at once if that can't block: then the new process need not wait for this one.
+  const bool fits = descriptors.descriptors().size() <= posix::parcel_batch;
   if (fits) send();
   posix::Spawned spawned = posix::spawn_self(its.get());
   its.reset();
   try {
-    if (!is_sent) send();
+    if (!fits) send();
     return posix::make_ref<posix::SharedChild>(
         spawned.pid, std::move(spawned.pidfd), std::move(mine),
         is_told ? &launching::judge_end : &launching::judge_untold);

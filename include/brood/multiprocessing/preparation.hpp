@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What a launched process is told, the bytes of a parcel: this record, then the texts that it gives
-// the sizes of, then the bytes that its function reads. Python counterpart: the preparation data of
-// multiprocessing.spawn.
+// What a launched process is told: this record, then the texts that it gives the sizes of, then the
+// bytes that its function reads. If texts and bytes are long they lie in a file instead. Python
+// counterpart: the preparation data of multiprocessing.spawn.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ struct PreparationRecord {
   // Numbers of descriptors, or Reduction::no_descriptor:
   std::uint32_t orders = 0;     // to the fork server
   std::uint32_t directory = 0;  // the working one
-  std::uint32_t spool = 0;      // a file with the bytes, if they do not follow
+  std::uint32_t spool = 0;      // the file with texts and bytes, if they do not follow
   // Sizes of the texts that follow:
   std::uint32_t identity = 0;  // numbers of 4 bytes
   std::uint32_t name = 0;
@@ -56,6 +56,8 @@ class PreparationTexts {
     return text;
   }
   std::string_view rest() const noexcept { return rest_; }
+  /// The texts lie elsewhere: in `bytes`.
+  void go_on_with(std::string_view bytes) noexcept { rest_ = bytes; }
 
   PreparationRecord record;
 

@@ -128,8 +128,7 @@ class ProcessState final : public posix::RefCounted {
   void fork_child(const posix::Ref<ProcessState>& self);
   void launch_child(const posix::Ref<ProcessState>& self, StartMethod method);
   [[noreturn]] void run_as_child(const posix::Ref<ProcessState>& self,
-                                 posix::ProcessIdentity parent,
-                                 posix::unique_fd empty_input);
+                                 posix::ProcessIdentity parent, posix::unique_fd empty_input);
 
   void check_open(const char* attempt) const {
     if (closed_)

@@ -63,6 +63,8 @@ class Reduction final : public serialization::Context {
   /// Takes a descriptor over. Throws SerializationError if there is none of that number (any more),
   /// or if it is of another `type` (S_IFREG, S_IFSOCK, S_IFIFO, 0: of none of the file system's).
   posix::unique_fd take(std::uint64_t number, unsigned type);
+  /// The same, of whatever type it is.
+  posix::unique_fd take(std::uint64_t number);
   /// The object that is known by this descriptor and place: what `make()` returns, the first time.
   /// Throws SerializationError if it is one of another class.
   template <class Object, class Make>
@@ -162,12 +164,17 @@ void Reduction::keep(posix::Ref<Object> object, Leave) {
 }
 
 inline posix::unique_fd Reduction::take(std::uint64_t number, unsigned type) {
-  if (number >= received_.size() || !received_[number])
-    serialization::throw_error("a handle without its descriptor");
+  posix::unique_fd taken = take(number);
   struct stat file {};
-  posix::check(::fstat(received_[number].get(), &file), "look at a descriptor");
+  posix::check(::fstat(taken.get(), &file), "look at a descriptor");
   if ((file.st_mode & S_IFMT) != type)
     serialization::throw_error("a handle with a descriptor of another kind");
+  return taken;
+}
+
+inline posix::unique_fd Reduction::take(std::uint64_t number) {
+  if (number >= received_.size() || !received_[number])
+    serialization::throw_error("a handle without its descriptor");
   return static_cast<posix::unique_fd&&>(received_[number]);
 }
 

@@ -16,7 +16,8 @@
 // Relayed, in state running | what is known        | how it goes on
 // --------------------------+----------------------+---------------------------------------------
 // the server lives          | pid, pidfd           | its report brings the code: state ended
-// pidfd readable, no report | it is about to come  | it is waited for
+// pidfd readable, no report | it is about to come  | it is waited for, unless the server is
+//                           |                      | stopped; never with the mutex held
 // the server is dead        | the pidfd tells when | the code is what the pidfd tells, or lost
 #pragma once
 
@@ -64,10 +65,11 @@ class Child {
   /// to end there too.)
   int pidfd() const noexcept { return pidfd_.get(); }
 
-  /// Reaps the child if it has ended. Never blocks.
+  /// Reaps the child if it has ended. Never blocks. (Of a relayed one that has just ended the code
+  /// is under way: for that it waits, unless the server is stopped.)
   std::optional<int> poll() {
-    const Locked lock{mutex_};
-    return reap();
+    constexpr std::chrono::nanoseconds most{30'000'000'000};
+    return relay_ ? ask_relay(Deadline{most}) : look();
   }
 
   /// The code if somebody has seen the end already; makes no system call.
@@ -128,10 +130,15 @@ class Child {
   }
 
  private:
+  std::optional<int> look() {
+    const Locked lock{mutex_};
+    return reap();
+  }
+
   // With the mutex held.
   std::optional<int> reap(int options = WNOHANG) {
     if (returncode_) return returncode_;
-    if (relay_) return ask_relay();
+    if (relay_) return receive_end();
     siginfo_t info{};
     if (wait_for(info, options, &usage_) == 0) {
       if (info.si_pid == 0) return std::nullopt;
@@ -173,7 +180,7 @@ class Child {
   }
 
   // The same for a relayed child, with the mutex held.
-  std::optional<int> ask_relay() {
+  std::optional<int> receive_end() {
     while (!server_is_dead_) {
       RelayReport report;
       unique_fd none;
@@ -186,15 +193,9 @@ class Child {
           server_is_dead_ = true;
           break;
         case EndRelay::News::none:
-          if (relay_.server_has_ended()) {
-            // Unless it has reported just before.
-            server_is_dead_ = !wait_readable(relay_.fileno(), EndRelay::at_once());
-            break;
-          }
-          if (!pidfd_ || !has_ended()) return std::nullopt;
-          // The server, which has seen the end before us, is about to tell of it. (One that is
-          // stopped does not, so there is a limit.)
-          if (!relay_.wait(Deadline{std::chrono::nanoseconds{30'000'000'000}})) return std::nullopt;
+          if (!relay_.server_has_ended()) return std::nullopt;
+          // Unless it has reported just before.
+          server_is_dead_ = !wait_readable(relay_.fileno(), EndRelay::at_once());
       }
     }
     if (!has_ended()) return std::nullopt;
@@ -207,15 +208,30 @@ class Child {
     return returncode_;
   }
 
-  std::optional<int> wait_for_relay(const Deadline& deadline) {
+  // Looks. The server, which sees the end before us, is about to tell of it: that is waited for,
+  // but not longer than this. One that is stopped does not, which nothing tells but a look at it.
+  std::optional<int> ask_relay(const Deadline& limit) {
+    constexpr std::chrono::nanoseconds look_again{10'000'000};
     for (;;) {
-      if (const auto code = poll()) return code;
+      if (const auto code = look()) return code;
+      if (relay_is_silent() || !pidfd_ || !has_ended() || limit.expired() ||
+          relay_.server_is_stopped())
+        return std::nullopt;
+      relay_.wait(limit.sooner(look_again));
+    }
+  }
+
+  std::optional<int> wait_for_relay(const Deadline& deadline) {
+    // Without a limit it is cheaper to sleep at once than to look first.
+    if (deadline.is_forever() && !returncode() && !relay_is_silent()) relay_.wait(deadline);
+    for (;;) {
+      if (const auto code = look()) return code;
       if (!relay_is_silent()) {
-        if (!relay_.wait(deadline)) return poll();
+        if (!relay_.wait(deadline)) return look();
       } else if (pidfd_) {
-        if (!wait_readable(pidfd_.get(), deadline)) return poll();
+        if (!wait_readable(pidfd_.get(), deadline)) return look();
       } else if (!nap_until(deadline)) {
-        return poll();
+        return look();
       }
     }
   }

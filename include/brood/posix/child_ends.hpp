@@ -29,9 +29,8 @@ class ChildEnds {
   /// Calls f(pid, code, usage) for each child that has ended (code -N: death by signal N).
   template <class F>
   void reap(F f) {
-    signalfd_siginfo ignored;
-    while (read_some(signals_.get(), &ignored, sizeof ignored) > 0) {
-    }
+    signalfd_siginfo ignored;  // one stands for all that ended meanwhile
+    read_some(signals_.get(), &ignored, sizeof ignored);
     for (;;) {
       siginfo_t info{};
       rusage usage{};

@@ -89,8 +89,9 @@ class EndRelay {
   EndRelay() noexcept = default;
   /// `server` is readable once the server has ended (-1: unknown) and must stay open. `tell_fate`
   /// tells for a message what became of a dead server: "the fork server (pid 7) has ended".
-  EndRelay(unique_fd socket, int server, std::string (*tell_fate)()) noexcept
-      : socket_{std::move(socket)}, server_{server}, fate_{tell_fate} {}
+  /// `is_stopped` tells whether a living one is, by SIGSTOP or a debugger.
+  EndRelay(unique_fd socket, int server, std::string (*tell_fate)(), bool (*is_stopped)()) noexcept
+      : socket_{std::move(socket)}, server_{server}, fate_{tell_fate}, is_stopped_{is_stopped} {}
 
   explicit operator bool() const noexcept { return static_cast<bool>(socket_); }
   int fileno() const noexcept { return socket_.get(); }
@@ -119,6 +120,8 @@ class EndRelay {
   /// Whether the server has ended, if that can be seen.
   bool server_has_ended() const { return server_ >= 0 && wait_readable(server_, at_once()); }
 
+  bool server_is_stopped() const { return is_stopped_ != nullptr && is_stopped_(); }
+
   std::string fate() const { return fate_ == nullptr ? "its parent has ended" : fate_(); }
 
   static Deadline at_once() noexcept { return Deadline{std::chrono::nanoseconds{0}}; }
@@ -127,6 +130,7 @@ class EndRelay {
   unique_fd socket_;
   int server_ = -1;
   std::string (*fate_)() = nullptr;
+  bool (*is_stopped_)() = nullptr;
 };
 
 }  // namespace brood::posix

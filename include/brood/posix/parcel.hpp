@@ -118,9 +118,10 @@ inline bool has_unread(int socket) noexcept {
   return ::recv(socket, &byte, 1, MSG_DONTWAIT) < 0 && errno == ECONNRESET;
 }
 
-// Some bytes, 0 at the end; what descriptors come along are appended.
+// Some bytes, 0 at the end; what descriptors come along are appended, also if there is no room for
+// all, which is told by an exception.
 inline std::size_t receive_some(int socket, void* place, std::size_t size,
-                                List<unique_fd>& descriptors) {
+                                List<unique_fd>& descriptors, int flags = 0) {
   ParcelControl along{};
   iovec part{place, size};
   msghdr message{};
@@ -130,7 +131,7 @@ inline std::size_t receive_some(int socket, void* place, std::size_t size,
   do {
     message.msg_control = &along;
     message.msg_controllen = sizeof along;
-    length = retry_on_eintr([&] { return ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC); });
+    length = retry_on_eintr([&] { return ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags); });
     // The other end was closed with something unread. What it sent before that is still here.
   } while (length < 0 && errno == ECONNRESET);
   if (length < 0) throw_errno("receive from another process");

@@ -36,7 +36,8 @@ inline unique_fd lifted(int pidfd) noexcept {
   return result;
 }
 
-/// For a child that runs already, and can be waited for without. Empty when there is none to be had.
+/// For a child that runs already, and can be waited for without. Empty when there is none to be
+/// had.
 inline unique_fd try_open_pidfd(pid_t pid) noexcept {
   return lifted(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }

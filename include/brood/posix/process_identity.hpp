@@ -48,19 +48,30 @@ class ProcessIdentity {
     return pidfd;
   }
 
+  /// Whether it is stopped, by a signal or a debugger; false if that can't be learned.
+  bool is_stopped() const noexcept {
+    char text[1024];
+    const char* const at = read_stat(pid(), text);
+    return at != nullptr && (std::strncmp(at, ") T", 3) == 0 || std::strncmp(at, ") t", 3) == 0);
+  }
+
   friend constexpr bool operator==(ProcessIdentity, ProcessIdentity) noexcept = default;
 
  private:
-  static std::uint32_t start_time(pid_t pid) noexcept {
+  // What /proc tells of a process, from the bracket before field 3 on, in `text`; null if nothing.
+  static const char* read_stat(pid_t pid, char (&text)[1024]) noexcept {
     char path[32];
     std::snprintf(path, sizeof path, "/proc/%d/stat", static_cast<int>(pid));
     const unique_fd fd{::open(path, O_RDONLY | O_CLOEXEC)};
-    char text[1024];
     const ssize_t length = fd ? read_some(fd.get(), text, sizeof text - 1) : -1;
-    if (length <= 0) return 0;
+    if (length <= 0) return nullptr;
     text[length] = '\0';
     // The command's name, field 2, is in brackets and may hold anything; field 3 follows the last.
-    const char* at = std::strrchr(text, ')');
+    return std::strrchr(text, ')');
+  }
+  static std::uint32_t start_time(pid_t pid) noexcept {
+    char text[1024];
+    const char* at = read_stat(pid, text);
     for (int field = 2; at != nullptr && field < 22; ++field) at = std::strchr(at + 1, ' ');
     return at == nullptr ? 0 : static_cast<std::uint32_t>(std::strtoull(at, nullptr, 10));
   }

@@ -2,21 +2,24 @@
 // A small process of one thread that forks others on request. It is the parent of what it forks,
 // and a copy of the program as it was when the server was made.
 //
-//   who may ask  -- {start} with two descriptors -->  server
+//   who may ask  -- {start, what the process is told} with descriptors -->  server
 //
-// The descriptors are the end of a channel, which the new process gets and by which it is told what
-// it is to do, and the server's end of a relay (end_relay.hpp), by which it tells what came of the
-// order and of the process. All who ask share the one socket for orders, each packet of which
-// arrives as a whole; nothing comes back by it.
+// The first of the descriptors is the server's end of a relay (end_relay.hpp), by which it tells
+// what came of the order and of the process. The process gets the others, and finds what it is told
+// in its memory. All who ask share the one socket for orders, each packet of which arrives as a
+// whole; nothing comes back by it.
 //
 // Order     | who moves it on            | if that one dies there
 // ----------+----------------------------+---------------------------------------------------------
 // under way | the server takes it        | server: the relay's end of file; who asked: it is
 //           |                            | carried out all the same
-// forked    | the server reports         | server: as above, and the process finds its channel at
-//           | {started} or {refused}     | its end, unless it was told all before
+// forked    | the server reports         | server: as above, and the process lives on
+//           | {started} or {refused}     |
 // started   | the process ends, the      | server: the relay's end of file, the code is lost; who
 //           | server reports {ended}     | asked: nobody hears the report
+//
+// The server keeps a spare descriptor, given up for the moment in which it takes an order: so there
+// is always room for the relay, and who asks is always answered.
 //
 // The server ends with the program that made it, which it watches by a pidfd. What it has forked
 // lives on.
@@ -28,6 +31,7 @@
 #include "child_ends.hpp"
 #include "fork.hpp"
 #include "list.hpp"
+#include "parcel.hpp"
 #include "pipe.hpp"
 #include "signals.hpp"
 #include "socket_pair.hpp"
@@ -39,8 +43,16 @@ struct ProcessOrder {
   std::uint64_t magic = expected_magic;
 };
 
-/// What runs in a new process, given its channel; must not return.
-using RunOrdered = void (*)(unique_fd channel);
+/// How much one order holds.
+inline constexpr std::size_t most_told = std::size_t{48} << 10;
+inline constexpr std::size_t most_descriptors_told = parcel_batch - 1;
+
+struct RunOrdered {
+  /// In the server, before it forks a process: what this leaves in memory, the process finds there.
+  void (*prepare)(std::string_view told) noexcept;
+  /// In the process; must not return.
+  void (*run)(std::string_view told, List<unique_fd> descriptors);
+};
 
 /// A process that was ordered. All empty: the server is dead.
 struct OrderedProcess {
@@ -70,6 +82,7 @@ class ProcessServer {
     try {
       set_signals();
       detach_stdin();
+      keep_spare();
       catch_exit_in_forked_child();  // the children inherit it
       for (;;) {
         pollfd entries[] = {
@@ -102,46 +115,69 @@ class ProcessServer {
     ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
   }
 
-  // All orders that are there. False at the end of all who could give one.
-  bool obey() {
-    for (;;) {
-      ProcessOrder order;
-      unique_fd came[2];  // the relay first: if there is no room for the other, that can be told
-      const ssize_t length = receive_with_descriptors(orders_.get(), &order, sizeof order, came);
-      if (length < 0 && errno == EAGAIN) return true;
-      if (length <= 0) return false;
-      if (length != sizeof order || order.magic != ProcessOrder::expected_magic || !came[0])
-        continue;
-      if (came[1])
-        start(std::move(came[1]), std::move(came[0]));
-      else
-        tell(came[0], {.kind = RelayReport::Kind::refused, .detail = EMFILE});
-    }
+  bool keep_spare() noexcept {
+    spare_.reset(::fcntl(orders_.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    return static_cast<bool>(spare_);
   }
 
-  void start(unique_fd channel, unique_fd relay) {
+  // One order. False at the end of all who could give one.
+  bool obey() {
+    List<unique_fd> came;
+    std::size_t length = 0;
+    int trouble = 0;
+    spare_.reset();
+    try {
+      length = receive_some(orders_.get(), packet_, sizeof packet_, came, MSG_DONTWAIT);
+      if (!keep_spare()) trouble = EMFILE;
+    } catch (const os::OSError& error) {
+      trouble = error.code().value();
+    }
+    if (came.empty() && trouble == 0 && length == 0) return false;
+    if (!came.empty()) {
+      unique_fd relay = std::move(came[0]);
+      for (std::size_t i = 1; i < came.size(); ++i) came[i - 1] = std::move(came[i]);
+      came.pop_back();
+      if (trouble != 0)
+        refuse(relay, trouble);
+      else if (is_order(length))
+        start(std::string_view{packet_, length}.substr(sizeof(ProcessOrder)), came,
+              std::move(relay));
+    }
+    came.clear();
+    if (!spare_) keep_spare();  // in the place of what came
+    return true;
+  }
+  bool is_order(std::size_t length) const noexcept {
+    ProcessOrder order;
+    if (length < sizeof order) return false;
+    std::memcpy(&order, packet_, sizeof order);
+    return order.magic == ProcessOrder::expected_magic;
+  }
+
+  void start(std::string_view told, List<unique_fd>& descriptors, unique_fd relay) {
     started_.reserve(started_.size() + 1);
+    run_.prepare(told);
     const pid_t pid = ::fork();
     if (pid == 0) {
       relay.reset();
       become_child();
-      run_(std::move(channel));
+      run_.run(told, std::move(descriptors));
       ::_exit(1);
     }
     const int fork_error = errno;
-    channel.reset();
+    descriptors.clear();
     if (pid < 0) {
-      tell(relay, {.kind = RelayReport::Kind::refused, .detail = fork_error});
+      refuse(relay, fork_error);
       return;
     }
+    spare_.reset();
     unique_fd pidfd;
     try {
       pidfd = open_pidfd(pid);
     } catch (const os::OSError& error) {
-      // Not for want of a number: the channel's has just become free. The process may have begun
-      // with what it was told, but nobody could watch it.
+      // Not for want of a number. The process may have begun, but nobody could watch it.
       kill_and_reap(pid);
-      tell(relay, {.kind = RelayReport::Kind::refused, .detail = error.code().value()});
+      refuse(relay, error.code().value());
       return;
     }
     const RelayReport report{.kind = RelayReport::Kind::started, .pid = pid};
@@ -154,6 +190,7 @@ class ProcessServer {
 
   void become_child() noexcept {
     orders_.reset();
+    spare_.reset();
     ends_.close();
     program_.reset();
     started_.clear();
@@ -172,6 +209,9 @@ class ProcessServer {
     });
   }
 
+  static void refuse(const unique_fd& relay, int error) noexcept {
+    tell(relay, {.kind = RelayReport::Kind::refused, .detail = error});
+  }
   // There is always room, for the two reports that a relay ever sees; or nobody hears it.
   static void tell(const unique_fd& relay, const RelayReport& report) noexcept {
     retry_on_eintr(
@@ -182,13 +222,15 @@ class ProcessServer {
   static constexpr std::size_t changed_count = sizeof changed / sizeof changed[0];
 
   unique_fd orders_;
+  unique_fd spare_;
   const RunOrdered run_;
   const pid_t program_pid_ = ::getpid();
   unique_fd program_;
   ChildEnds ends_;
   struct sigaction actions_[changed_count];
   sigset_t mask_{};
-  List<Started> started_;  // and not ended, in no order
+  List<Started> started_;                          // and not ended, in no order
+  char packet_[sizeof(ProcessOrder) + most_told];  // the order at hand
 };
 
 /// Forks a ProcessServer, which calls `prepare()`, which must not throw, first. To be called by the
@@ -224,16 +266,38 @@ Ref<SharedChild> fork_process_server(unique_fd orders, RunOrdered run, Prepare p
   }
 }
 
-/// Asks the server at the other end of `orders` for a process that has `channel`. `server` is
-/// readable when it has ended; -1 where there are no pidfds. Waits until the server has answered,
-/// and calls `meanwhile()` when it has been asked. Throws os::OSError when it can make no process,
-/// or nobody has descriptors for it.
-template <class Meanwhile>
-OrderedProcess order_process(int orders, int server, int channel, Meanwhile meanwhile) {
+/// sendmsg(2) of an order; never waits. Returns what that returns, with errno.
+inline ssize_t send_order(int orders, int relay, std::string_view told,
+                          const List<int>& descriptors) noexcept {
+  ProcessOrder order;
+  iovec parts[] = {{&order, sizeof order}, {const_cast<char*>(told.data()), told.size()}};
+  ParcelControl along{};
+  along.header.cmsg_level = SOL_SOCKET;
+  along.header.cmsg_type = SCM_RIGHTS;
+  along.header.cmsg_len = CMSG_LEN((1 + descriptors.size()) * sizeof(int));
+  unsigned char* const numbers = CMSG_DATA(&along.header);
+  std::memcpy(numbers, &relay, sizeof relay);
+  for (std::size_t i = 0; i < descriptors.size(); ++i)
+    std::memcpy(numbers + (1 + i) * sizeof(int), &descriptors[i], sizeof(int));
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  message.msg_control = &along;
+  message.msg_controllen = CMSG_SPACE((1 + descriptors.size()) * sizeof(int));
+  return retry_on_eintr([&] { return ::sendmsg(orders, &message, MSG_NOSIGNAL | MSG_DONTWAIT); });
+}
+
+/// Asks the server at the other end of `orders` for a process that is told this and given these:
+/// no more than most_told and most_descriptors_told. `server` is readable when it has ended; -1
+/// where there are no pidfds. Waits until the server has answered. Throws os::OSError when it can
+/// make no process, or nobody has descriptors for it.
+inline OrderedProcess order_process(int orders, int server, std::string_view told,
+                                    const List<int>& descriptors) {
+  if (told.size() > most_told || descriptors.size() > most_descriptors_told)
+    throw_os_error(EMSGSIZE, "ask the fork server for a process");
   unique_fd mine, servers;
   make_sockets(SOCK_SEQPACKET, mine, servers);
-  const ProcessOrder order;
-  while (send_with_descriptors(orders, &order, sizeof order, {servers.get(), channel}) < 0) {
+  while (send_order(orders, servers.get(), told, descriptors) < 0) {
     if (errno == EPIPE || errno == ECONNREFUSED) return {};
     if (errno == ECONNRESET) continue;  // the kernel tells once that something was left unread
     if (errno != EAGAIN) throw_errno("ask the fork server for a process");
@@ -242,25 +306,16 @@ OrderedProcess order_process(int orders, int server, int channel, Meanwhile mean
     if (entries[1].revents != 0) return {};
   }
   servers.reset();
-  meanwhile();
 
   OrderedProcess result;
-  EndRelay relay{std::move(mine), server, nullptr};
+  EndRelay relay{std::move(mine), server, nullptr, nullptr};
   RelayReport report;
-  bool dead = false;
-  for (;;) {
+  for (bool dead = false;;) {
+    relay.wait(Deadline{forever});
     const EndRelay::News news = relay.receive(report, result.pidfd);
     if (news == EndRelay::News::report) break;
-    if (dead) return {};
-    if (news == EndRelay::News::server_is_dead) {
-      // Or it had no descriptor left for its end of the relay, and lives on.
-      constexpr std::chrono::nanoseconds moment{1'000'000'000};
-      if (server >= 0 && !wait_readable(server, Deadline{moment}))
-        throw_os_error(EMFILE, "start a process by the fork server");
-      return {};
-    }
-    relay.wait(Deadline{forever});
-    dead = relay.server_has_ended();
+    if (dead || news == EndRelay::News::server_is_dead) return {};
+    dead = relay.server_has_ended();  // unless it has reported just before
   }
   if (report.kind == RelayReport::Kind::refused)
     throw_os_error(report.detail, "start a process by the fork server");
