@@ -324,7 +324,7 @@ int main(int argc, char** argv) {
       .add_value("of 1e5", repeated(gather_done, 100'000))
       .add_value("of 1e6", repeated(gather_done, million))
       .at_most("of 1e5", 2, "of 1e3")
-      .at_most("of 1e6", 3, "of 1e3")  // which do not fit into the caches
+      .at_most("of 1e6", 2, "of 1e3")  // which do not fit into the caches
       .run();
   program.compare("as_completed over pending futures, a future", bench::nanoseconds, 7)
       .add_value("of 1e3", repeated(gather_pending, 1000))

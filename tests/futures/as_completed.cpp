@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -62,6 +63,51 @@ TEST_CASE("as_completed yields a future once that is given twice") {
     ++count;
   }
   CHECK(count == 1);
+}
+
+TEST_CASE("as_completed yields futures once that are given twice wherever they lie") {
+  // Near each other; far from each other; and both.
+  std::vector<Future<int>> near(300);
+  std::vector<Future<std::array<char, 50'000>>> far(30);
+  std::vector<futures::AnyFuture> all;
+  for (int round = 0; round < 2; ++round) {
+    for (std::size_t i = 0; i < near.size(); ++i) all.emplace_back(near[i * 7 % near.size()]);
+    for (std::size_t i = 0; i < far.size(); ++i) all.emplace_back(far[i * 7 % far.size()]);
+  }
+  const auto count = [&](const auto& futures) {
+    std::unordered_set<futures::AnyFuture> seen;
+    std::size_t yielded = 0;
+    for (const auto& future : futures::as_completed(futures)) {
+      seen.insert(future);
+      ++yielded;
+    }
+    CHECK(seen.size() == yielded);
+    return yielded;
+  };
+  for (const auto& future : near) future.set_exception(std::make_exception_ptr(1));
+  for (const auto& future : far) future.cancel();
+  CHECK(count(all) == near.size() + far.size());
+  CHECK(count(std::vector(all.begin(), all.begin() + 150)) == 150);
+  std::vector<futures::AnyFuture> far_twice(far.begin(), far.end());
+  for (const auto& future : far) far_twice.emplace_back(future);
+  CHECK(count(far_twice) == 30);
+}
+
+TEST_CASE("as_completed gives back what it has not yielded when it is left") {
+  std::vector<Future<std::unique_ptr<int>>> tasks(5);
+  tasks[1].set_result(std::make_unique<int>(1));
+  {
+    auto completed = futures::as_completed(tasks);
+    tasks[3].set_result(std::make_unique<int>(3));
+    tasks[0].set_result(std::make_unique<int>(0));
+    auto next = completed.begin();
+    CHECK(*next == tasks[1]);
+    CHECK(*++next == tasks[3]);
+  }
+  tasks[2].set_result(std::make_unique<int>(2));
+  for (std::size_t i = 0; i < 4; ++i)  // moves: the last handle
+    CHECK(*std::move(tasks[i]).result() == static_cast<int>(i));
+  CHECK(tasks[4].cancel());
 }
 
 TEST_CASE("as_completed keeps no handle of what it has yielded") {

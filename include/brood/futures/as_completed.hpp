@@ -72,9 +72,12 @@ class AsCompleted {
  private:
   struct Members : posix::RefCounted {
     Members(std::vector<F> different, Timeout timeout);
-    std::vector<F> futures;  // moved from once they were yielded
+    ~Members();
+    std::vector<F> done;  // when asked first; moved from once they were yielded
+    std::size_t yielded = 0;
+    const std::size_t count;
     const posix::Deadline deadline;
-    Gathering gathering;  // ends before what it waits for
+    Gathering gathering;  // of the others, whose handles it has
   };
 
   void advance();
@@ -112,24 +115,42 @@ AsCompleted<F>::AsCompleted(std::vector<F> different, Timeout timeout)
 
 template <class F>
 AsCompleted<F>::Members::Members(std::vector<F> different, Timeout timeout)
-    : futures{std::move(different)},
+    : done{std::move(different)},
+      count{done.size()},
       deadline{timeout},
-      gathering{futures.size(), Urgent::completion} {
-  for (const F& future : futures) gathering.join(*future.state());
+      gathering{count, Urgent::completion} {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    F& future = done[i];
+    if (gathering.join(*future.state()))
+      future.release();
+    else if (const std::size_t place = kept++; place != i)
+      done[place] = std::move(future);
+  }
+  done.erase(done.begin() + static_cast<std::ptrdiff_t>(kept), done.end());
+}
+
+template <class F>
+AsCompleted<F>::Members::~Members() {
+  gathering.leave([](StateBase& state) { F::adopt(state); });
 }
 
 template <class F>
 void AsCompleted<F>::advance() {
   current_.reset();
   Members& members = *members_;
-  std::size_t place = 0;
-  while (!members.gathering.take_ready(place)) {
+  if (members.yielded < members.done.size()) {
+    current_ = std::move(members.done[members.yielded++]);
+    return;
+  }
+  StateBase* state = nullptr;
+  while ((state = members.gathering.take_ready()) == nullptr) {
     if (members.gathering.left() == 0) return;
     if (!members.gathering.wait(members.deadline))
       throw TimeoutError{std::to_string(members.gathering.left()) + " (of " +
-                         std::to_string(members.futures.size()) + ") futures unfinished"};
+                         std::to_string(members.count) + ") futures unfinished"};
   }
-  current_ = std::move(members.futures[place]);
+  current_ = F::adopt(*state);
 }
 
 }  // namespace brood::futures

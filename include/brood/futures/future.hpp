@@ -68,6 +68,8 @@ class FutureHandle {
 
   /// The state, for executors and for the functions of this module. Null when moved from.
   StateBase* state() const noexcept { return state_; }
+  /// For functions of this module: gives up the state without dropping its count.
+  StateBase* release() noexcept { return posix::exchange(state_, nullptr); }
 
  protected:
   FutureHandle() noexcept = default;

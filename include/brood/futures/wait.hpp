@@ -51,7 +51,10 @@ WaitResult<FutureOf<Range>> wait(Range&& futures, Timeout timeout, ReturnWhen wh
     Gathering gathering{different.size(), when == ReturnWhen::FIRST_COMPLETED   ? Urgent::completion
                                           : when == ReturnWhen::FIRST_EXCEPTION ? Urgent::failure
                                                                                 : Urgent::nothing};
-    for (const auto& future : different) gathering.join(*future.state());
+    for (const auto& future : different) {
+      gathering.join(*future.state());
+      if (gathering.enough()) break;
+    }
     gathering.wait(deadline);
   }
   WaitResult<FutureOf<Range>> result;
