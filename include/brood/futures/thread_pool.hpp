@@ -31,6 +31,15 @@ struct ThreadPoolOptions {
   Function<void()> initializer = {};
 };
 
+/// What submit() asks of a callable with its arguments, by the names that compilers give when it
+/// refuses them. An argument that can only be moved wants std::move(), ...
+template <class F, class... Args>
+concept CanBeCopiedOrMovedIn = std::is_constructible_v<std::decay_t<F>, F> &&
+                               (std::is_constructible_v<std::decay_t<Args>, Args> && ...);
+/// ... and a parameter that is a reference to be written to wants std::ref().
+template <class F, class... Args>
+concept TakesArgumentsAsRvalues = std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>;
+
 /// Runs callables in threads, which start when they are needed and end with the executor.
 ///
 /// All functions but moves may be called from several threads at once, also from tasks. A task
@@ -55,11 +64,13 @@ class ThreadPoolExecutor {
   /// Has `f(args...)` called: anything std::invoke takes. f and args are copied or moved in now,
   /// and passed on as rvalues, as by std::thread; both are gone when the future is done. What f
   /// throws is thrown by the future's result(). Throws std::runtime_error after shutdown(), and
-  /// BrokenThreadPool when the initializer has failed.
+  /// BrokenThreadPool when the initializer has failed. Returns a Future of what f returns (of int,
+  /// if that is a const int).
   template <class F, class... Args>
-  requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
-  auto submit(F&& f, Args&&... args)
-      -> Future<std::remove_cv_t<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>>>;
+  requires CanBeCopiedOrMovedIn<F, Args...> && TakesArgumentsAsRvalues<F, Args...>
+  auto submit(F&& f, Args&&... args) {
+    return submit_to(threads(), std::forward<F>(f), std::forward<Args>(args)...);
+  }
 
   /// Has `f` called with the elements of the ranges, side by side, as many as the shortest has;
   /// each call is made with a copy of f. Returns a range of the results, see MapResults: nothing
@@ -166,13 +177,6 @@ auto ThreadPoolExecutor::submit_to(WorkerThreads& threads, F&& f, Args&&... args
   auto future = Future<R>::adopt(*task);
   threads.submit(std::move(task));
   return future;
-}
-
-template <class F, class... Args>
-requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
-auto ThreadPoolExecutor::submit(F&& f, Args&&... args)
-    -> Future<std::remove_cv_t<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>>> {
-  return submit_to(threads(), std::forward<F>(f), std::forward<Args>(args)...);
 }
 
 // The calls of a map, one or many to a task.
