@@ -16,8 +16,9 @@
 // A queue is a handle: a copy names the same queue, which lives until its last handle is gone.
 // Every call may be made from several threads at once; waiting ones are served in order of arrival.
 // Items need only be movable. An exception from copying, moving or comparing an item passes out of
-// the call that met it and leaves the queue as it was before that call. Items are copied, moved and
-// destroyed with no lock held, but compared under the queue's: Compare must not use the queue.
+// the call that met it and leaves the queue as it was before that call. No lock is held where
+// copying, moving or destroying an item can run code of yours; but items are compared under the
+// queue's: Compare must not use the queue.
 //
 // A child made by fork() has its own copy of every queue, as it was at the fork, whatever other
 // threads were doing then. It holds the same items and the same count of unfinished tasks; the
@@ -98,7 +99,7 @@ class QueueHandle {
   // An item that finds no place goes back to where it came from.
   void put_moved(T&& item, Timeout limit) const {
     Parcel<T> parcel{std::in_place, std::move(item)};
-    if constexpr (std::is_nothrow_move_assignable_v<T> && !stored_as_bytes<T>) {
+    if constexpr (std::is_nothrow_move_assignable_v<T> && !moved_as_bytes<T>) {
       struct Return {
         ~Return() {
           if (parcel.has_item()) item = std::move(parcel.item());

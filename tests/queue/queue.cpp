@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "kinds.hpp"
 
@@ -255,6 +258,62 @@ TEST_CASE("a queue takes items that can only be moved") {
   queue::PriorityQueue<std::unique_ptr<int>> sorted;
   sorted.put(std::make_unique<int>(1));
   CHECK(*sorted.get() == 1);
+}
+
+namespace {
+
+template <class T, class Make>
+void check_items_come_out_whole(Make make) {
+  const auto check = [&](const auto& queue, bool newest_first) {
+    for (int round = 0; round < 3; ++round) {
+      for (int i = 0; i < 100; ++i) queue.put(make(i));
+      for (int i = 0; i < 100; ++i) CHECK(queue.get() == make(newest_first ? 99 - i : i));
+    }
+    T refused = make(100);
+    for (int i = 0; i < 50; ++i) queue.put(make(49 - i));
+    queue.set_maxsize(50);
+    CHECK_THROWS_AS(queue.put(std::move(refused), 0s), queue::Full);
+    queue.shutdown(true);
+    CHECK_THROWS_AS(queue.put(std::move(refused)), queue::ShutDown);
+    if constexpr (std::is_move_assignable_v<T>) CHECK(refused == make(100));  // still the caller's
+  };
+  check(queue::Queue<T>(), false);
+  check(queue::LifoQueue<T>(), true);
+  check(queue::PriorityQueue<T>(), false);
+  const queue::PriorityQueue<T> left;  // with items in it
+  for (int i = 0; i < 100; ++i) left.put(make(i * 37 % 100));
+  for (int i = 0; i < 50; ++i) CHECK(left.get() == make(i));
+}
+
+}  // namespace
+
+TEST_CASE("items of every kind come out whole and in order") {
+  const auto text = [](int i) {
+    return std::to_string(1000 + i) + std::string(static_cast<std::size_t>(i) * 3, 'x');
+  };
+  SECTION("strings") { check_items_come_out_whole<std::string>(text); }
+  SECTION("vectors") {
+    check_items_come_out_whole<std::vector<std::string>>([&](int i) {
+      return std::vector{text(i), text(i)};
+    });
+  }
+  SECTION("optional ones") {
+    check_items_come_out_whole<std::optional<std::string>>(
+        [&](int i) { return std::optional{text(i)}; });
+  }
+  SECTION("pairs") {
+    check_items_come_out_whole<std::pair<int, std::string>>([&](int i) {
+      return std::pair{i, text(i)};
+    });
+  }
+  SECTION("items that can't be assigned to") {
+    check_items_come_out_whole<std::pair<const int, std::string>>([&](int i) {
+      return std::pair<const int, std::string>{i, text(i)};
+    });
+    check_items_come_out_whole<std::pair<const int, int>>([&](int i) {
+      return std::pair<const int, int>{i, i};
+    });
+  }
 }
 
 TEST_CASE("an item is destroyed as soon as it has left the queue") {

@@ -35,7 +35,7 @@ struct ThreadPoolOptions {
 /// refuses them. An argument that can only be moved wants std::move(), ...
 template <class F, class... Args>
 concept CanBeCopiedOrMovedIn = std::is_constructible_v<std::decay_t<F>, F> &&
-                               (std::is_constructible_v<std::decay_t<Args>, Args> && ...);
+    (std::is_constructible_v<std::decay_t<Args>, Args>&&...);
 /// ... and a parameter that is a reference to be written to wants std::ref().
 template <class F, class... Args>
 concept TakesArgumentsAsRvalues = std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>;

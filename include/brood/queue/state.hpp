@@ -18,6 +18,9 @@
 // before it lets them go. So a put() either comes before that look, which sees its item, or after,
 // and then sees the getter in the list that its own lock guards; likewise get() and putters.
 //
+// A getter that would be the first to sleep looks out for an item a moment before (Patience): it is
+// in no list then, and looks again with both locks held afterwards, as all do.
+//
 // shutdown() wakes all getters and putters. Whoever makes one more item, or one more room, chooses
 // one; whoever was chosen uses it up or chooses the next. That is why none sleeps in vain.
 #pragma once
@@ -29,6 +32,7 @@
 #include "../posix/ref.hpp"
 #include "../queue_errors.hpp"
 #include "../sync/fork_hook.hpp"
+#include "../sync/patience.hpp"
 #include "../sync/wait_list.hpp"
 #include "store.hpp"
 
@@ -75,6 +79,7 @@ class State final : public posix::RefCounted {
     const posix::Deadline deadline{limit};
     if (deadline.expired()) return Outcome::out_of_time;
     posix::Locked lock{ends_};
+    if (getters_.empty() && !shut_down_ && !has_item()) look_out(lock);
     if (!getters_.wait(lock, deadline, [&] { return shut_down_ || has_item(); }))
       return Outcome::out_of_time;
     if (!has_item()) return Outcome::shut_down;
@@ -155,6 +160,7 @@ class State final : public posix::RefCounted {
       getters_.forget();
       putters_.forget();
       joiners_.forget();
+      patience_.forget();
     }
     ends_.unlock();
   }
@@ -212,6 +218,16 @@ class State final : public posix::RefCounted {
     putter.wake();
     return Outcome::done;
   }
+  // With both locks, which it lets go meanwhile. It does not look all the time: in a stream of
+  // items the two ends would get into each other's way with every one.
+  void look_out(posix::Locked<Ends>& lock) noexcept {
+    lock.unlock();
+    patience_.look([this]() noexcept {
+      for (int i = 0; i < 16; ++i) sync::pause_spinning();
+      return puts() != gets() || is_shutdown();
+    });
+    lock.lock();
+  }
   // As many tasks are done; nobody counts beyond what was put.
   void finish(std::size_t tasks) noexcept {
     const std::size_t left = puts() - dones_;
@@ -239,6 +255,7 @@ class State final : public posix::RefCounted {
   sync::WaitList putters_;
   sync::WaitList joiners_;
 
+  sync::Patience patience_{sync::several_processors()};  // of getters
   Store store_;
   sync::ForkHook hook_{*this};
 };

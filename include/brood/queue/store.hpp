@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a queue holds, in each of the three orders. No user code but comparisons runs under a
-// queue's locks: an item that copies as bytes lies in the store itself, any other in a box of its
-// own, made before the lock is taken and emptied after it is released.
+// queue's locks: an item whose type is known to run none when it is moved lies in the store itself,
+// any other in a box of its own, made before the lock is taken and emptied after it is released.
 //
 // A store gives: push(parcel), pop(parcel), put_back(parcel) of what was popped, take_all(Items&)
 // into an empty one; the destructor of Items destroys what it holds. It takes over the item of a
@@ -13,25 +13,42 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>  // std::less, which <functional> would bring in too
+#include <utility>
 #include <vector>
 
 #include "../posix/exchange.hpp"
 
 namespace brood::queue {
 
-/// Whether items lie in the store as bytes.
+/// Whether items are moved by copying their bytes.
 template <class T>
-inline constexpr bool stored_as_bytes =
-    std::is_trivially_copyable_v<T>&& std::is_trivially_move_constructible_v<T>&&
-        std::is_trivially_destructible_v<T> &&
-    sizeof(T) <= 128;
+inline constexpr bool moved_as_bytes = std::is_trivially_copyable_v<T>&&
+    std::is_trivially_move_constructible_v<T>&& std::is_trivially_destructible_v<T>;
+
+/// Whether moving an item, and destroying what is left of it, runs nobody's code and throws
+/// nothing: of bytes, and of what the standard library makes of such.
+template <class T>
+inline constexpr bool moves_quietly = moved_as_bytes<T>;
+template <class C>
+inline constexpr bool moves_quietly<std::basic_string<C>> = true;
+template <class T>  // of whatever: that stays where it is
+inline constexpr bool moves_quietly<std::vector<T>> = true;
+template <class T>
+inline constexpr bool moves_quietly<std::optional<T>> = moves_quietly<T>;
+template <class T, class U>
+inline constexpr bool moves_quietly<std::pair<T, U>> = moves_quietly<T>&& moves_quietly<U>;
+
+/// Whether items lie in the store.
+template <class T>
+inline constexpr bool lies_in_store = moves_quietly<T> && sizeof(T) <= 128;
 
 /// An item outside of the store: it owns one, or none.
-template <class T, bool as_bytes = stored_as_bytes<T>>
+template <class T, bool in_store = lies_in_store<T>>
 class Parcel {
  public:
-  /// What a store holds of an item; its owner is the store.
+  /// What a store holds of an item; its owner is the store. Moving it throws nothing.
   using Held = T*;
 
   Parcel() noexcept = default;
@@ -44,12 +61,13 @@ class Parcel {
   bool has_item() const noexcept { return item_ != nullptr; }
   T& item() noexcept { return *item_; }
 
-  Held held() const noexcept { return item_; }
-  void accept(Held held) noexcept { item_ = held; }
+  Held& held() noexcept { return item_; }
+  void accept(Held& held) noexcept { item_ = held; }
   void forget() noexcept { item_ = nullptr; }
 
   static const T& look(const Held& held) noexcept { return *held; }
-  static void destroy(Held held) noexcept { delete held; }
+  /// Destroys the item of what is about to be destroyed itself.
+  static void discard(Held& held) noexcept { delete held; }
 
   std::uint64_t arrival = 0;  // PriorityStore's
 
@@ -60,37 +78,48 @@ class Parcel {
 template <class T>
 class Parcel<T, true> {
  public:
+  // Moved by construction alone: the type may have no assignment.
   struct Held {
-    alignas(T) unsigned char bytes[sizeof(T)];
+    template <class U>
+    Held(std::in_place_t, U&& from) : item(std::forward<U>(from)) {}
+    Held(Held&& other) noexcept : item(std::move(other.item)) {}
+    Held& operator=(Held&& other) noexcept {
+      item.~T();
+      ::new (static_cast<void*>(std::addressof(item))) T(std::move(other.item));
+      return *this;
+    }
+    ~Held() = default;
+    T item;
   };
 
-  Parcel() noexcept = default;
+  Parcel() noexcept {}
   template <class U>
-  Parcel(std::in_place_t, U&& item) : has_item_{true} {
-    ::new (static_cast<void*>(held_.bytes)) T(std::forward<U>(item));
-  }
+  Parcel(std::in_place_t place, U&& item) : held_{place, std::forward<U>(item)}, has_item_{true} {}
   Parcel(const Parcel&) = delete;
   Parcel& operator=(const Parcel&) = delete;
+  ~Parcel() { forget(); }
 
   bool has_item() const noexcept { return has_item_; }
-  T& item() noexcept { return *std::launder(reinterpret_cast<T*>(held_.bytes)); }
+  T& item() noexcept { return held_.item; }
 
-  const Held& held() const noexcept { return held_; }
-  void accept(const Held& held) noexcept {
-    held_ = held;
+  Held& held() noexcept { return held_; }
+  void accept(Held& held) noexcept {
+    ::new (static_cast<void*>(&held_)) Held(std::move(held));
     has_item_ = true;
   }
-  void forget() noexcept { has_item_ = false; }
-
-  static const T& look(const Held& held) noexcept {
-    return *std::launder(reinterpret_cast<const T*>(held.bytes));
+  void forget() noexcept {
+    if (posix::exchange(has_item_, false)) held_.~Held();
   }
-  static void destroy(const Held&) noexcept {}
+
+  static const T& look(const Held& held) noexcept { return held.item; }
+  static void discard(Held&) noexcept {}
 
   std::uint64_t arrival = 0;
 
  private:
-  Held held_;
+  union {
+    Held held_;
+  };
   bool has_item_ = false;
 };
 
@@ -108,16 +137,20 @@ class FifoStore {
   FifoStore(const FifoStore&) = delete;
   FifoStore& operator=(const FifoStore&) = delete;
   ~FifoStore() {
-    for (std::size_t left = pushed_ - popped_; left > 0; --left) Parcel<T>::destroy(pop_oldest());
+    for (std::size_t left = pushed_ - popped_; left > 0; --left) {
+      Held& held = oldest();
+      Parcel<T>::discard(held);
+      held.~Held();
+    }
     while (returned_ != nullptr) {
-      Parcel<T>::destroy(returned_->held);
+      Parcel<T>::discard(returned_->held);
       delete posix::exchange(returned_, returned_->next);
     }
     delete head_;
     delete spare_.load(std::memory_order_relaxed);
   }
 
-  void push(const Parcel<T>& parcel) {
+  void push(Parcel<T>& parcel) {
     if (tail_ == nullptr || tail_end_ == capacity) {
       Block* block = spare_.exchange(nullptr, std::memory_order_acquire);
       if (block == nullptr) block = new Block;
@@ -126,7 +159,7 @@ class FifoStore {
       tail_ = block;
       tail_end_ = 0;
     }
-    tail_->slots[tail_end_++] = parcel.held();
+    ::new (static_cast<void*>(&tail_->slots[tail_end_++])) Held(std::move(parcel.held()));
     ++pushed_;
   }
 
@@ -135,11 +168,15 @@ class FifoStore {
       parcel.accept(returned_->held);
       delete posix::exchange(returned_, returned_->next);
     } else {
-      parcel.accept(pop_oldest());
+      Held& held = oldest();
+      parcel.accept(held);
+      held.~Held();
     }
   }
 
-  void put_back(const Parcel<T>& parcel) { returned_ = new Returned{parcel.held(), returned_}; }
+  void put_back(Parcel<T>& parcel) {
+    returned_ = new Returned{std::move(parcel.held()), returned_};
+  }
 
   /// With nobody at either end.
   void take_all(FifoStore& other) noexcept {
@@ -156,15 +193,20 @@ class FifoStore {
  private:
   static constexpr std::size_t capacity = sizeof(Held) <= 64 ? 1024 / sizeof(Held) : 16;
   struct Block {
-    Held slots[capacity];
-    Block* next;
+    Block() noexcept {}
+    ~Block() {}
+    union {
+      Held slots[capacity];  // from the head to the tail there are items
+    };
+    Block* next = nullptr;
   };
   struct Returned {
     Held held;
     Returned* next;
   };
 
-  const Held& pop_oldest() noexcept {
+  // Where it was: the caller destroys it.
+  Held& oldest() noexcept {
     if (head_ == nullptr) {
       head_ = first_;
     } else if (head_end_ == capacity) {
@@ -203,17 +245,17 @@ class LifoStore {
   LifoStore& operator=(const LifoStore&) = delete;
   ~LifoStore() {
     while (!stack_.empty()) {
-      Parcel<T>::destroy(stack_.back());
+      Parcel<T>::discard(stack_.back());
       stack_.pop_back();
     }
   }
 
-  void push(const Parcel<T>& parcel) { stack_.push_back(parcel.held()); }
+  void push(Parcel<T>& parcel) { stack_.push_back(std::move(parcel.held())); }
   void pop(Parcel<T>& parcel) noexcept {
     parcel.accept(stack_.back());
     stack_.pop_back();
   }
-  void put_back(const Parcel<T>& parcel) { push(parcel); }
+  void put_back(Parcel<T>& parcel) { push(parcel); }
   void take_all(LifoStore& other) noexcept { stack_.swap(other.stack_); }
 
  private:
@@ -225,10 +267,14 @@ class LifoStore {
 /// their way by comparing, and move things only afterwards.
 template <class T, class Compare>
 class PriorityStore {
+  using Held = typename Parcel<T>::Held;
+
  public:
   static constexpr bool two_ended = false;
   struct Entry {
-    typename Parcel<T>::Held held;
+    Entry(Held& its_held, std::uint64_t its_arrival) noexcept
+        : held{std::move(its_held)}, arrival{its_arrival} {}
+    Held held;
     std::uint64_t arrival;
   };
   struct Items {
@@ -236,23 +282,24 @@ class PriorityStore {
     Items(const Items&) = delete;
     Items& operator=(const Items&) = delete;
     ~Items() {
-      for (const Entry& entry : heap) Parcel<T>::destroy(entry.held);
+      for (Entry& entry : heap) Parcel<T>::discard(entry.held);
     }
     std::vector<Entry> heap;
   };
 
   explicit PriorityStore(const Compare& compare) : compare_(compare) {}
 
-  void push(const Parcel<T>& parcel) {
-    insert({parcel.held(), arrivals_ + 1});
+  void push(Parcel<T>& parcel) {
+    insert(parcel, arrivals_ + 1);
     ++arrivals_;
   }
 
   void pop(Parcel<T>& parcel) {
     // The last entry fills the hole at the root: the smaller child moves up as long as it comes
     // before that entry.
-    const Entry last = items_.heap.back();
-    const std::size_t size = items_.heap.size() - 1;
+    std::vector<Entry>& heap = items_.heap;
+    Entry& last = heap.back();
+    const std::size_t size = heap.size() - 1;
     std::size_t path[64];  // holes, from the root down: no heap is deeper
     std::size_t depth = 0;
     std::size_t hole = 0;
@@ -260,40 +307,47 @@ class PriorityStore {
       path[depth++] = hole;
       std::size_t child = 2 * hole + 1;
       if (child >= size) break;
-      if (child + 1 < size && before(items_.heap[child + 1], items_.heap[child])) ++child;
-      if (!before(items_.heap[child], last)) break;
+      if (child + 1 < size && before(heap[child + 1], heap[child])) ++child;
+      if (!before(heap[child], last)) break;
       hole = child;
     }
-    parcel.accept(items_.heap.front().held);
-    parcel.arrival = items_.heap.front().arrival;
-    for (std::size_t i = 0; i + 1 < depth; ++i) items_.heap[path[i]] = items_.heap[path[i + 1]];
-    items_.heap[hole] = last;
-    items_.heap.pop_back();
+    parcel.accept(heap.front().held);
+    parcel.arrival = heap.front().arrival;
+    for (std::size_t i = 0; i + 1 < depth; ++i) heap[path[i]] = std::move(heap[path[i + 1]]);
+    if (hole != size) heap[hole] = std::move(last);
+    heap.pop_back();
   }
 
-  void put_back(const Parcel<T>& parcel) { insert({parcel.held(), parcel.arrival}); }
+  void put_back(Parcel<T>& parcel) { insert(parcel, parcel.arrival); }
 
   void take_all(Items& other) noexcept { items_.heap.swap(other.heap); }
 
  private:
-  void insert(const Entry& entry) {
-    std::size_t target = items_.heap.size();
-    while (target > 0 && before(entry, items_.heap[(target - 1) / 2])) target = (target - 1) / 2;
-    items_.heap.push_back(entry);
-    std::size_t hole = items_.heap.size() - 1;
-    while (hole != target) {
-      items_.heap[hole] = items_.heap[(hole - 1) / 2];
-      hole = (hole - 1) / 2;
+  void insert(Parcel<T>& parcel, std::uint64_t arrival) {
+    std::vector<Entry>& heap = items_.heap;
+    std::size_t target = heap.size();
+    while (target > 0) {
+      const std::size_t parent = (target - 1) / 2;
+      if (!before(parcel.held(), arrival, heap[parent])) break;
+      target = parent;
     }
-    items_.heap[target] = entry;
+    heap.emplace_back(parcel.held(), arrival);  // which takes nothing if it throws
+    std::size_t hole = heap.size() - 1;
+    if (hole == target) return;
+    Entry entry = std::move(heap[hole]);
+    for (; hole != target; hole = (hole - 1) / 2) heap[hole] = std::move(heap[(hole - 1) / 2]);
+    heap[target] = std::move(entry);
   }
 
   bool before(const Entry& left, const Entry& right) {
-    const T& a = Parcel<T>::look(left.held);
+    return before(left.held, left.arrival, right);
+  }
+  bool before(const Held& left, std::uint64_t arrival, const Entry& right) {
+    const T& a = Parcel<T>::look(left);
     const T& b = Parcel<T>::look(right.held);
     if (compare_(a, b)) return true;
     if (compare_(b, a)) return false;
-    return left.arrival < right.arrival;
+    return arrival < right.arrival;
   }
 
   Compare compare_;

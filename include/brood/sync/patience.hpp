@@ -9,6 +9,8 @@
 // answer, so loses next to nothing. There is none where there is but one processor.
 #pragma once
 
+#include <sched.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -16,6 +18,15 @@
 #include "word_lock.hpp"
 
 namespace brood::sync {
+
+/// Whether this process may use more than one processor, as it was when first asked.
+inline bool several_processors() noexcept {
+  static const bool several = [] {
+    cpu_set_t set;  // too small for the machine: it has several
+    return ::sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) > 1;
+  }();
+  return several;
+}
 
 class Patience {
  public:
@@ -41,6 +52,9 @@ class Patience {
     }
     return found;
   }
+
+  /// In a child of fork(), where whoever looked does not exist.
+  void forget() noexcept { looking_.store(false, std::memory_order_relaxed); }
 
  private:
   static constexpr std::uint32_t most = 20'000, least = 3'000;  // nanoseconds
