@@ -5,7 +5,11 @@
 #include <brood/multiprocessing/condition.hpp>
 #include <brood/multiprocessing/event.hpp>
 #include <brood/multiprocessing/lock.hpp>
+#include <brood/multiprocessing/queues.hpp>
 #include <brood/multiprocessing/semaphore.hpp>
+#include <brood/multiprocessing/simple_queue.hpp>
+#include <brood/multiprocessing/value.hpp>
+#include <brood/threading/semaphore.hpp>
 #include <brood/threading/thread.hpp>
 #include <ctime>
 #include <mutex>
@@ -175,4 +179,35 @@ TEST_CASE("a grandchild uses what its grandparent has made") {
   CHECK(event.wait(patience));
   CHECK(team.join());
   CHECK_FALSE(lock.locked());
+}
+
+namespace {
+// What is left out of the braces is made of empty ones, which takes a constructor for that.
+struct Kitchen {
+  mp::Queue<int> dishes;
+  mp::JoinableQueue<int> washed;
+  mp::SimpleQueue<int> broken;
+  mp::Lock sink;
+  mp::RLock stove;
+  mp::Condition hot;
+  mp::Event open;
+  mp::Semaphore towels;
+  mp::BoundedSemaphore brushes;
+  mp::Value<int> plates;
+  mp::RawValue<double> heat;
+  brood::threading::Semaphore hands;
+  brood::threading::BoundedSemaphore feet;
+};
+}  // namespace
+
+TEST_CASE("structures of handles are made of empty braces") {
+  const Kitchen kitchen{};
+  CHECK_FALSE(kitchen.open.is_set());
+  CHECK(kitchen.dishes.maxsize() == 0);
+  CHECK(kitchen.towels.get_value() == 1);
+  CHECK(kitchen.brushes.get_value() == 1);
+  CHECK(kitchen.hands.get_value() == 1);
+  CHECK(kitchen.feet.get_value() == 1);
+  CHECK(kitchen.plates.get() == 0);
+  CHECK(kitchen.heat.get() == 0.0);
 }

@@ -58,8 +58,10 @@ class Queue {
  public:
   using value_type = T;
 
+  /// Holds any number of items. Throws os::OSError.
+  Queue() : Queue{QueueOptions{}} {}
   /// Holds at most `maxsize` items, any number if that is 0 or less. Throws os::OSError.
-  explicit Queue(std::int64_t maxsize = 0) : Queue{QueueOptions{.maxsize = maxsize}} {}
+  explicit Queue(std::int64_t maxsize) : Queue{QueueOptions{.maxsize = maxsize}} {}
   explicit Queue(QueueOptions options) : Queue{options, false} {}
   /// For the Serializer: see Reduction.
   Queue(serialization::Reader& in, Reduction& reduction) {
@@ -351,8 +353,8 @@ struct Unfinished {
 template <Sendable T>
 class JoinableQueue : public Queue<T> {
  public:
-  explicit JoinableQueue(std::int64_t maxsize = 0)
-      : JoinableQueue{QueueOptions{.maxsize = maxsize}} {}
+  JoinableQueue() : JoinableQueue{QueueOptions{}} {}
+  explicit JoinableQueue(std::int64_t maxsize) : JoinableQueue{QueueOptions{.maxsize = maxsize}} {}
   explicit JoinableQueue(QueueOptions options) : Queue<T>{options, true} {}
   /// For the Serializer: see Reduction.
   JoinableQueue(serialization::Reader& in, Reduction& reduction) : Queue<T>{in, reduction} {

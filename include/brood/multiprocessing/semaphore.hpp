@@ -16,6 +16,7 @@ class Semaphore
     : public threading::SemaphoreCalls<SharedHandle<sync::Semaphore<sync::SeatedMonitor>>> {
  public:
   using SemaphoreCalls::SemaphoreCalls;
+  Semaphore() = default;
   /// For the Serializer: see Reduction.
   Semaphore(serialization::Reader& in, Reduction& reduction) : SemaphoreCalls{in, reduction} {}
 };
@@ -25,7 +26,8 @@ class Semaphore
 class BoundedSemaphore : public Semaphore {
  public:
   /// Starts at `value`. Throws std::invalid_argument if that is negative, os::OSError.
-  explicit BoundedSemaphore(std::ptrdiff_t value = 1) : Semaphore{value, true} {}
+  explicit BoundedSemaphore(std::ptrdiff_t value) : Semaphore{value, true} {}
+  BoundedSemaphore() : BoundedSemaphore{1} {}
   /// For the Serializer: see Reduction.
   BoundedSemaphore(serialization::Reader& in, Reduction& reduction) : Semaphore{in, reduction} {}
 

@@ -26,8 +26,10 @@ template <Shareable T>
 class RawValue : public SharedHandle<SharedCell<T>> {
  public:
   /// Throws os::OSError, as when memory or descriptors have run out.
-  explicit RawValue(const T& value = T{})
+  explicit RawValue(const T& value)
       : SharedHandle<SharedCell<T>>{std::in_place, SharedCell<T>{value}} {}
+  /// A T{}, all zeros if that is a number.
+  RawValue() requires std::is_default_constructible_v<T> : RawValue{T{}} {}
   /// For the Serializer: see Reduction.
   RawValue(serialization::Reader& in, Reduction& reduction)
       : SharedHandle<SharedCell<T>>{in, reduction} {}
@@ -44,7 +46,8 @@ template <Shareable T>
 class Value {
  public:
   /// With a lock of its own. Throws os::OSError.
-  explicit Value(const T& value = T{}) : Value{value, RLock{}} {}
+  explicit Value(const T& value) : Value{value, RLock{}} {}
+  Value() requires std::is_default_constructible_v<T> : Value{T{}} {}
   /// With a lock of the caller's, which several may share.
   Value(const T& value, const RLock& lock) : lock_{lock}, raw_{value} {}
 

@@ -13,6 +13,7 @@ namespace brood::threading {
 class Semaphore : public SemaphoreCalls<SyncHandle<sync::Semaphore<sync::PrivateMonitor>>> {
  public:
   using SemaphoreCalls::SemaphoreCalls;
+  Semaphore() = default;
 };
 
 /// A Semaphore whose release() above the value it started with throws std::invalid_argument and
@@ -20,7 +21,8 @@ class Semaphore : public SemaphoreCalls<SyncHandle<sync::Semaphore<sync::Private
 class BoundedSemaphore : public Semaphore {
  public:
   /// Starts at `value`. Throws std::invalid_argument if that is negative.
-  explicit BoundedSemaphore(std::ptrdiff_t value = 1) : Semaphore{value, true} {}
+  explicit BoundedSemaphore(std::ptrdiff_t value) : Semaphore{value, true} {}
+  BoundedSemaphore() : BoundedSemaphore{1} {}
 };
 
 }  // namespace brood::threading

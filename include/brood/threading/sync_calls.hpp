@@ -37,7 +37,9 @@ class SemaphoreCalls : public Acquirable<Handle> {
  public:
   /// Starts at `value`. Throws std::invalid_argument if that is negative; that of processes
   /// os::OSError too.
-  explicit SemaphoreCalls(std::ptrdiff_t value = 1) : SemaphoreCalls{value, false} {}
+  explicit SemaphoreCalls(std::ptrdiff_t value) : SemaphoreCalls{value, false} {}
+  /// Starts at 1.
+  SemaphoreCalls() : SemaphoreCalls{1, false} {}
 
   /// Adds `n` and lets as many that wait go on. Throws std::invalid_argument if n is less than 1
   /// (and see BoundedSemaphore).
