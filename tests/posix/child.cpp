@@ -9,12 +9,15 @@
 #include <atomic>
 #include <brood/posix/child.hpp>
 #include <brood/posix/pipe.hpp>
+#include <brood/posix/socket_pair.hpp>
 #include <chrono>
 #include <thread>
 #include <vector>
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
+#include "support/patience.hpp"
+#include "support/sleepers.hpp"
 
 namespace posix = brood::posix;
 using namespace std::chrono_literals;
@@ -176,4 +179,32 @@ TEST_CASE("threads that wait and look and signal agree and never signal a number
   }
   CHECK(kills >= 40);
   CHECK(kills_of_reaped == 0);
+}
+
+TEST_CASE("all who wait for a child of a server hear of its end though its relay stays open") {
+  // As it does when another thread forks a process while it is made.
+  const support::LeakCheck nothing_left;
+  posix::unique_fd mine, servers, gate;
+  posix::make_sockets(SOCK_SEQPACKET, mine, servers);
+  const pid_t pid = start(0, gate);
+  REQUIRE(pid > 0);
+  posix::Child child{pid, posix::open_pidfd(pid),
+                     posix::EndRelay{std::move(mine), -1, nullptr, nullptr}};
+  std::atomic<int> told{0};
+  const int before = support::sleepers();
+  std::vector<std::thread> threads;
+  for (const brood::Timeout limit : {brood::Timeout{brood::forever}, brood::Timeout{300s}})
+    for (int i = 0; i < 2; ++i)
+      threads.emplace_back([&child, &told, limit] {
+        if (child.wait(posix::Deadline{limit}) == 5) ++told;
+      });
+  support::await_sleepers(before + 4);
+  gate.reset();
+  const posix::RelayReport report{.kind = posix::RelayReport::Kind::ended, .pid = pid, .detail = 5};
+  const auto size = static_cast<ssize_t>(sizeof report);
+  CHECK(::send(servers.get(), &report, sizeof report, MSG_NOSIGNAL) == size);
+  CHECK(support::eventually([&] { return told == 4; }));
+  servers.reset();
+  for (std::thread& thread : threads) thread.join();
+  CHECK(::waitpid(pid, nullptr, 0) == pid);
 }

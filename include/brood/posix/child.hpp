@@ -188,6 +188,9 @@ class Child {
         case EndRelay::News::report:
           usage_ = report.usage;
           returncode_ = report.detail;
+          // Whoever else sleeps on the relay is to look. The end of file comes late if another
+          // process, forked meanwhile, has the server's end too.
+          ::shutdown(relay_.fileno(), SHUT_RDWR);
           return returncode_;
         case EndRelay::News::server_is_dead:
           server_is_dead_ = true;
