@@ -66,7 +66,21 @@ void sleep_until_killed(const mp::Event& ready) {
   for (;;) ::pause();
 }
 
+struct WriteError : brood::os::OSError {
+  WriteError() : OSError{EIO, "write what is never written"} {}
+};
+struct NeverWritten {};
+
 }  // namespace
+
+template <>
+struct brood::serialization::Serializer<NeverWritten> {
+  template <class Out>
+  static void write(Out&, const NeverWritten&) {
+    throw WriteError{};
+  }
+  static NeverWritten read(Reader&) { return {}; }
+};
 
 TEST_CASE("by every start method a process calls its target with its arguments") {
   const StartMethod method = each_start_method();
@@ -508,6 +522,14 @@ TEST_CASE("what cannot cross to another program is refused by type and place") {
   const mp::Process text({.start_method = method}, TakesPointer{[](const char*) {}}, "text");
   CHECK_THROWS_WITH(text.start(), Catch::Matchers::ContainsSubstring("std::string"));
   CHECK(captured == 0);
+}
+
+TEST_CASE("an error of a class of the program comes out of a start as it is") {
+  const StartMethod method = GENERATE(StartMethod::forkserver, StartMethod::spawn);
+  const mp::Process process(
+      {.start_method = method}, [](const NeverWritten&) {}, NeverWritten{});
+  CHECK_THROWS_AS(process.start(), WriteError);
+  CHECK_THROWS_WITH(process.start(), WriteError{}.what());
 }
 
 TEST_CASE("by every start method a start without a descriptor to spare fails and leaves nothing") {

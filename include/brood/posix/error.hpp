@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 #include <system_error>
+#include <typeinfo>
 
 namespace brood::os {
 
@@ -84,9 +85,18 @@ namespace brood::posix {
   throw_os_error(errno, attempt, subject);
 }
 
-/// Throws `error` anew, with `attempt`, which it has brought to nought, before its text: "start
-/// process washer: make a pipe: Too many open files".
+template <class... Classes>
+bool is_any_of(const os::OSError& error) noexcept {
+  return ((typeid(error) == typeid(Classes)) || ...);
+}
+
+/// For a handler of `error`: throws it anew, with `attempt`, which it has brought to nought, before
+/// its text: "start process washer: make a pipe: Too many open files". One of a class of the user's
+/// own, from a Serializer, goes on as it is.
 [[noreturn]] inline void throw_within(std::string attempt, const os::OSError& error) {
+  if (!is_any_of<os::OSError, os::FileNotFoundError, os::FileExistsError, os::PermissionError,
+                 os::ProcessLookupError, os::ChildProcessError, os::BrokenPipeError>(error))
+    throw;
   const std::string& subject = error.filename();
   std::size_t size = std::strlen(error.what()) - error.code().message().size() - 2;
   if (!subject.empty()) size -= subject.size() + 3;
