@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "support/descriptors.hpp"
 #include "support/leaks.hpp"
 #include "support/refused_calls.hpp"
 #include "support/sleepers.hpp"
@@ -149,6 +150,17 @@ const OwnProgram calls_too_late(
     },
     OwnProgram::Call::nothing);
 
+// Its arguments come with more descriptors than the new process may have.
+const OwnProgram gives_too_much("gives_too_much", [] {
+  std::vector<posix::unique_fd> low;
+  for (int i = 0; i < 100; ++i) low.push_back(posix::duplicate(0));
+  const std::vector<mp::Queue<int>> queues(15);
+  low.clear();
+  const support::DescriptorsBelow few{40};
+  std::printf("%d", code_of([](const std::vector<mp::Queue<int>>&) {}, queues));
+  return 3;
+});
+
 const OwnProgram says_main("says_main", [] {
   std::printf("main;");
   return 5;
@@ -263,6 +275,15 @@ TEST_CASE("a spawned process whose main ends without freeze_support has not ende
   CHECK(contains(ended.said, "has ended by itself (code 7) before"));
   CHECK(contains(ended.said, "\n7;"));
   CHECK(contains(ended.said, "broken;"));
+}
+
+TEST_CASE(
+    "a spawned process that has no room for its arguments is not said to have no freeze_support") {
+  const auto ended = gives_too_much.run();
+  INFO(ended.said);
+  CHECK(contains(ended.said, "Too many open files"));
+  CHECK_FALSE(contains(ended.said, "freeze_support"));
+  CHECK_THAT(ended.said, Catch::Matchers::EndsWith("1"));
 }
 
 TEST_CASE("a false channel in the environment ends the program with a message") {

@@ -12,8 +12,8 @@
 // is made           | the kernel; the server   | it finds its channel at the end, and ends with
 //                   |                          | code 1, silently
 // is told           | this process             | as above; or it has died: its exit code tells,
-//                   |                          | which is 0 for none that has not read all: of such
-//                   |                          | a one this process keeps its end of the channel
+//                   |                          | which is 0 for none that has not read all (and a
+//                   |                          | spawned one has announced that it began to)
 // runs              | its function             | it runs on
 #pragma once
 
@@ -291,19 +291,15 @@ inline void run(std::string_view told, Reduction& descriptors, End end) {
   end_process(1, end);
 }
 
-/// Of a spawned process that has ended without having read what it was told.
-inline int judge_untold(int, pid_t pid, int code) noexcept {
-  if (code < 0) return code;
+/// Of a spawned process that has ended: the code that counts.
+inline int judge_end(int channel, pid_t pid, int code) noexcept {
+  if (code < 0 || posix::has_announced(channel)) return code;
   std::fprintf(stderr,
                "brood: process %d, which was to run a function of this program by spawn, has ended "
                "by itself (code %d) before it had called freeze_support(), which has to be the "
                "first thing in main()\n",
                pid, code);
   return code == 0 ? 1 : code;
-}
-/// Of one that may have.
-inline int judge_end(int channel, pid_t pid, int code) noexcept {
-  return posix::has_unread(channel) ? judge_untold(channel, pid, code) : code;
 }
 
 // As the function of a real one would.
@@ -335,6 +331,7 @@ inline void rehearse() noexcept {
 
 inline void freeze_support() {
   if (posix::unique_fd channel = posix::take_spawned_channel()) {
+    posix::announce(channel.get());
     posix::List<posix::unique_fd> given;
     given.push_back(std::move(channel));
     launching::live({}, std::move(given), launching::End::by_std_exit);
@@ -364,12 +361,10 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
     return server.fork_process(message, descriptors.descriptors());
   posix::unique_fd mine, its;
   posix::make_sockets(SOCK_STREAM, mine, its);
-  bool is_told = true;
   const auto send = [&] {
     try {
       posix::send_parcel(mine.get(), message, descriptors.descriptors());
     } catch (const os::BrokenPipeError&) {  // it has ended: its exit code will tell
-      is_told = false;
     }
   };
   if (method == StartMethod::forkserver) {
@@ -393,9 +388,8 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
   its.reset();
   try {
     if (!fits) send();
-    return posix::make_ref<posix::SharedChild>(
-        spawned.pid, std::move(spawned.pidfd), std::move(mine),
-        is_told ? &launching::judge_end : &launching::judge_untold);
+    return posix::make_ref<posix::SharedChild>(spawned.pid, std::move(spawned.pidfd),
+                                               std::move(mine), &launching::judge_end);
   } catch (...) {
     posix::kill_and_reap(spawned.pid);
     throw;

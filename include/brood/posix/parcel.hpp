@@ -11,8 +11,6 @@
 // One sends and one receives; they need not know each other's pace.
 #pragma once
 
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -39,8 +37,10 @@ struct Parcel {
 /// may have).
 inline void send_parcel(int socket, std::string_view bytes, const List<int>& descriptors);
 
-/// Whether something that was sent by `socket` is unread, or was when the other end was closed.
-inline bool has_unread(int socket) noexcept;
+/// By whoever will receive, to tell the other end that it is there; and whether it has told so, to
+/// be asked once. Never block.
+inline void announce(int socket) noexcept;
+inline bool has_announced(int socket) noexcept;
 
 /// Waits for a parcel; false when the other end was closed before one began. Throws
 /// SerializationError when the other end was closed in its middle, or what came is no parcel;
@@ -109,13 +109,13 @@ inline void send_parcel(int socket, std::string_view bytes, const List<int>& des
   send_piece(socket, bytes.data(), bytes.size(), nullptr, 0);
 }
 
-// Of a socket whose other end was closed with something unread the kernel tells once that it was
-// reset.
-inline bool has_unread(int socket) noexcept {
-  int unread = 0;
-  if (::ioctl(socket, SIOCOUTQ, &unread) == 0 && unread > 0) return true;
+inline void announce(int socket) noexcept {
+  retry_on_eintr([&] { return ::send(socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL); });
+}
+// What was sent before the other end was closed is here before that is told.
+inline bool has_announced(int socket) noexcept {
   char byte;
-  return ::recv(socket, &byte, 1, MSG_DONTWAIT) < 0 && errno == ECONNRESET;
+  return retry_on_eintr([&] { return ::recv(socket, &byte, 1, MSG_DONTWAIT); }) == 1;
 }
 
 // Some bytes, 0 at the end; what descriptors come along are appended, also if there is no room for
