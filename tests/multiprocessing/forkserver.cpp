@@ -4,6 +4,7 @@
 // the program or somebody who asks it dies.
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include <brood/posix/socket_pair.hpp>
@@ -371,6 +372,39 @@ const OwnProgram runs_out("runs_out", [] {
   return 0;
 });
 
+const OwnProgram has_many_under_way(
+    "has_many_under_way",
+    [] {
+      // The kernel asks nobody with root's rights how many descriptors of one user are under way.
+      if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) {
+        std::printf("1;4");
+        return 0;
+      }
+      ::prctl(PR_SET_DUMPABLE, 1);
+      mp::freeze_support();
+      const rlimit limit{64, 64};
+      ::prlimit(server(), RLIMIT_NOFILE, &limit, nullptr);
+      posix::unique_fd mine, its;
+      posix::make_sockets(SOCK_STREAM, mine, its);
+      posix::List<int> many;
+      while (many.size() < 200) many.push_back(STDOUT_FILENO);  // not a socket: it is freed at once
+      posix::send_parcel(mine.get(), {}, many);
+      try {
+        started(StartMethod::forkserver, [] {
+          ::alarm(support::last_alarm);
+          ::pause();
+        });
+        std::printf("started;");
+      } catch (const brood::os::OSError& error) {
+        std::printf("%d;", error.code().value() == ETOOMANYREFS);
+      }
+      mine.reset();
+      its.reset();
+      std::printf("%d", code_of(StartMethod::forkserver, [] { std::exit(4); }));
+      return 0;
+    },
+    OwnProgram::Call::nothing);
+
 }  // namespace
 
 TEST_CASE("the death of the fork server is told to those who ask and spares its children") {
@@ -414,6 +448,10 @@ TEST_CASE("however often freeze_support is called there is one fork server") {
 
 TEST_CASE("a process that has closed all its descriptors is told so by the fork server") {
   CHECK(closes_all.run().said == "closed;7");
+}
+
+TEST_CASE("a fork server that may pass no descriptor on says so and goes on when it may") {
+  CHECK(has_many_under_way.run().said == "1;4");
 }
 
 TEST_CASE("a fork server without descriptors says so and goes on when it has some") {

@@ -181,10 +181,16 @@ class ProcessServer {
       return;
     }
     const RelayReport report{.kind = RelayReport::Kind::started, .pid = pid};
-    if (pidfd)
-      send_with_descriptors(relay.get(), &report, sizeof report, {pidfd.get()});
-    else
+    if (!pidfd) {
       tell(relay, report);
+    } else if (send_with_descriptors(relay.get(), &report, sizeof report, {pidfd.get()}) < 0 &&
+               (errno == ETOOMANYREFS || errno == ENOMEM || errno == ENOBUFS)) {
+      // As above; where nobody waits for an answer, it goes on.
+      const int send_error = errno;
+      kill_and_reap(pid);
+      refuse(relay, send_error);
+      return;
+    }
     started_.push_back({pid, std::move(relay)});
   }
 
