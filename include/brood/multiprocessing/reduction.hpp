@@ -164,12 +164,13 @@ void Reduction::keep(posix::Ref<Object> object, Leave) {
 }
 
 inline posix::unique_fd Reduction::take(std::uint64_t number, unsigned type) {
-  posix::unique_fd taken = take(number);
-  struct stat file {};
-  posix::check(::fstat(taken.get(), &file), "look at a descriptor");
-  if ((file.st_mode & S_IFMT) != type)
-    serialization::throw_error("a handle with a descriptor of another kind");
-  return taken;
+  if (number < received_.size() && received_[number]) {
+    struct stat file {};
+    posix::check(::fstat(received_[number].get(), &file), "look at a descriptor");
+    if ((file.st_mode & S_IFMT) != type)
+      serialization::throw_error("a handle with a descriptor of another kind");
+  }
+  return take(number);
 }
 
 inline posix::unique_fd Reduction::take(std::uint64_t number) {
