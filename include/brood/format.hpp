@@ -2,10 +2,10 @@
 // fmt formatters for the public types. Needs fmt (9 or newer), and nothing else of brood does.
 //
 //     fmt::print("{}\n", subprocess::Command{"ls", "my file"});     // ls 'my file'
-//     fmt::print("{}\n", process);  // <Process name='dryer' pid=4711 parent=4710 started daemon>
+//     fmt::print("{}\n", process);  // <Process name='dryer' pid=4711 started daemon>
 //
-// All take the specifiers of strings: "{:>40}". The texts are those of Python's repr(), but for
-// commands and exceptions, which print as themselves: a line for the shell, and what().
+// All take the specifiers of strings: "{:>40}". The texts are those of Python's repr(), without a
+// Process's parent; but commands and exceptions print as themselves: a line for the shell, what().
 #pragma once
 
 #include <fmt/core.h>

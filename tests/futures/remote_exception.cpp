@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <brood/futures/remote_exception.hpp>
+#include <functional>
 #include <stdexcept>
 #include <string>
 
@@ -82,6 +83,14 @@ TEST_CASE("remote exception is registered any number of times") {
   CHECK(brood::register_exception<Cracked>());
   CHECK(brood::register_exception<Cracked>());
   CHECK_THROWS_AS(std::rethrow_exception(there_and_back(Cracked("c"))), Cracked);
+}
+
+TEST_CASE("remote exception that holds nothing is made anew") {
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(std::bad_function_call())),
+                  futures::RemoteError);
+  brood::register_exception<std::bad_function_call>();
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(std::bad_function_call())),
+                  std::bad_function_call);
 }
 
 TEST_CASE("remote exception that cannot be written goes as text") {

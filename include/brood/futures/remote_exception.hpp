@@ -29,8 +29,10 @@
 namespace brood {
 
 /// Lets exceptions of type E come back from other processes as what they are. E is Serializable, or
-/// can be made from the std::string that its what() gives. Call it before a process pool is made.
-/// May be called from any thread, also again. Returns true.
+/// can be made from the std::string that its what() gives, or holds nothing and is made anew: as
+/// std::bad_function_call, std::bad_any_cast and std::bad_weak_ptr, which are not known here
+/// without that, for their headers are not included. Call it before a process pool is made. May be
+/// called from any thread, also again. Returns true.
 template <class E>
 bool register_exception();
 
@@ -120,6 +122,13 @@ ExceptionCodec from_value() {
             });
           },
           [](serialization::Reader& in) { return std::make_exception_ptr(in.read<E>()); }};
+}
+
+/// Holds nothing.
+template <class E>
+ExceptionCodec from_nothing() {
+  return {&typeid(E), [](const std::exception_ptr&) { return std::string{}; },
+          [](serialization::Reader&) { return std::make_exception_ptr(E{}); }};
 }
 
 inline std::atomic<ExceptionCodec*> registered{nullptr};  // pushed to the front; never shortened
@@ -397,18 +406,21 @@ inline std::exception_ptr load_exception(std::string_view bytes) {
 template <class E>
 bool register_exception() {
   static_assert(std::is_class_v<E>, "register_exception<E>: E is a class");
-  static_assert(Serializable<E> || (std::is_constructible_v<E, std::string> &&
-                                    std::is_base_of_v<std::exception, E>),
+  constexpr bool has_text = std::is_constructible_v<E, std::string>;
+  constexpr bool holds_nothing =
+      std::is_default_constructible_v<E> && sizeof(E) == sizeof(std::exception);
+  constexpr bool is_exception = std::is_base_of_v<std::exception, E>;
+  static_assert(Serializable<E> || (is_exception && (has_text || holds_nothing)),
                 "register_exception<E>: make E Serializable, or a std::exception with a "
                 "constructor that takes the std::string of its what()");
-  using futures::exception_codecs::from_text;
-  using futures::exception_codecs::from_value;
   using futures::exception_codecs::registered;
   static futures::ExceptionCodec codec = [] {
     if constexpr (Serializable<E>)
-      return from_value<E>();
+      return futures::exception_codecs::from_value<E>();
+    else if constexpr (has_text)
+      return futures::exception_codecs::from_text<E>();
     else
-      return from_text<E>();
+      return futures::exception_codecs::from_nothing<E>();
   }();
   static const bool once = [] {
     codec.next = registered.load(std::memory_order_relaxed);
