@@ -6,7 +6,8 @@
 #
 #   cmake/bootstrap.sh          what the examples and the tests need
 #   cmake/bootstrap.sh clang    also clang 16 or newer, for the preset of this name
-#   cmake/bootstrap.sh fuzz     also that and its run-time library, for the fuzzers
+#   cmake/bootstrap.sh asan     also that and its run-time library, for that preset
+#   cmake/bootstrap.sh fuzz     the same, for the fuzzers
 #   cmake/bootstrap.sh bench    also oneTBB and Boost, which the benchmarks compare with
 #
 # On Debian and Ubuntu it installs by apt-get, as root or through sudo. Elsewhere it says what to
@@ -108,9 +109,9 @@ needs="gcc cmake ninja fmt catch"
 for extra in "$@"; do
   case $extra in
     clang | bench) needs="$needs $extra" ;;
-    fuzz) needs="$needs clang fuzz" ;;
+    asan | fuzz) needs="$needs clang fuzz" ;;
     *)
-      echo "bootstrap.sh: '$extra' is not known; extras are: clang fuzz bench" >&2
+      echo "bootstrap.sh: '$extra' is not known; extras are: clang asan fuzz bench" >&2
       exit 2
       ;;
   esac
