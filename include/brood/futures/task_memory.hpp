@@ -8,6 +8,7 @@
 #include <new>
 
 #include "../posix/exchange.hpp"
+#include "../posix/sanitizers.hpp"
 
 namespace brood::futures {
 
@@ -62,11 +63,8 @@ class TaskMemory {
     std::size_t count = 0;
   };
   static constexpr std::size_t step = 64, kinds = 4;  // up to 256 bytes
-#ifdef __SANITIZE_ADDRESS__
-  static constexpr std::size_t most = 0;  // what is used after its end is to be found
-#else
-  static constexpr std::size_t most = 64;  // of a kind
-#endif
+  // Of a kind; none where what is used after its end is to be found.
+  static constexpr std::size_t most = posix::address_sanitized ? 0 : 64;
 
   static inline constinit thread_local TaskMemory* current_ = nullptr;
   Shelf shelves_[kinds];

@@ -14,6 +14,14 @@ inline constexpr bool sanitized =
 inline constexpr bool sanitized = false;
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool address_sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool address_sanitized = __has_feature(address_sanitizer);
+#else
+inline constexpr bool address_sanitized = false;
+#endif
+
 // ThreadSanitizer lets a signal's handler run only in those blocking calls that it knows: poll is
 // one, waitid is not.
 #if defined(__SANITIZE_THREAD__)
