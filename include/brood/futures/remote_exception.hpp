@@ -21,6 +21,7 @@
 #include <typeinfo>
 
 #include "../multiprocessing/errors.hpp"
+#include "../posix/error.hpp"
 #include "../posix/this_process.hpp"
 #include "../posix/type_name.hpp"
 #include "../serialization.hpp"
@@ -266,11 +267,7 @@ inline std::uint64_t place_of(const std::system_error& error, const std::type_in
                ? system_error
                : 0;
   }
-  const bool ours = type == typeid(os::OSError) || type == typeid(os::FileNotFoundError) ||
-                    type == typeid(os::FileExistsError) || type == typeid(os::PermissionError) ||
-                    type == typeid(os::ProcessLookupError) ||
-                    type == typeid(os::ChildProcessError) || type == typeid(os::BrokenPipeError);
-  return ours ? os_error : 0;
+  return posix::is_os_error(type) ? os_error : 0;
 }
 
 inline void cut_suffix(std::string& text, const std::string& suffix) {

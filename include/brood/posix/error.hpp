@@ -85,18 +85,19 @@ namespace brood::posix {
   throw_os_error(errno, attempt, subject);
 }
 
-template <class... Classes>
-bool is_any_of(const os::OSError& error) noexcept {
-  return ((typeid(error) == typeid(Classes)) || ...);
+/// Whether these are the errors that throw_os_error() throws, by their class.
+inline bool is_os_error(const std::type_info& type) noexcept {
+  return type == typeid(os::OSError) || type == typeid(os::FileNotFoundError) ||
+         type == typeid(os::FileExistsError) || type == typeid(os::PermissionError) ||
+         type == typeid(os::ProcessLookupError) || type == typeid(os::ChildProcessError) ||
+         type == typeid(os::BrokenPipeError);
 }
 
 /// For a handler of `error`: throws it anew, with `attempt`, which it has brought to nought, before
 /// its text: "start process washer: make a pipe: Too many open files". One of a class of the user's
 /// own, from a Serializer, goes on as it is.
 [[noreturn]] inline void throw_within(std::string attempt, const os::OSError& error) {
-  if (!is_any_of<os::OSError, os::FileNotFoundError, os::FileExistsError, os::PermissionError,
-                 os::ProcessLookupError, os::ChildProcessError, os::BrokenPipeError>(error))
-    throw;
+  if (!is_os_error(typeid(error))) throw;
   const std::string& subject = error.filename();
   std::size_t size = std::strlen(error.what()) - error.code().message().size() - 2;
   if (!subject.empty()) size -= subject.size() + 3;
