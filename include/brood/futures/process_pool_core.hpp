@@ -38,101 +38,11 @@
 
 #include "../posix/list.hpp"
 #include "../posix/thread.hpp"
-#include "future.hpp"
 #include "live_executors.hpp"
 #include "pool_server.hpp"
+#include "remote_work.hpp"
 
 namespace brood::futures {
-
-class ProcessPoolCore;
-
-/// Where the callbacks of a future run that becomes done: in this thread at once, or where
-/// RemoteWork::run_kept() is called.
-enum class RunCallbacks { here, later };
-
-/// A task as the pool sees it, whatever its result type. The pool holds one reference from submit
-/// until it is collected or withdrawn. Its bytes are put into it before it is submitted.
-class RemoteWork : public ByteSink {
- public:
-  RemoteWork(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry);
-  // Says inline here, or the compiler takes it for the one whose definition brings the class's
-  // table of virtual functions, which it then writes for everybody who includes this.
-  inline char* allocate(std::size_t size) override;
-  /// Before it is submitted: how long it may run. Else it is what the pool says.
-  void limit_time(Timeout limit) noexcept { limit_ = limit.duration().count(); }
-  RemoteWork(const RemoteWork&) = delete;
-  RemoteWork& operator=(const RemoteWork&) = delete;
-
-  virtual void retain() noexcept = 0;
-  virtual void release() noexcept = 0;
-
-  /// The result is there. Reads it; nobody sees it before publish(). What goes wrong becomes the
-  /// result.
-  virtual void load(Outcome outcome, std::string_view bytes) noexcept = 0;
-  /// There will be no result but this.
-  virtual void fail(std::exception_ptr error) noexcept = 0;
-  /// Makes the future(s) done. Whether there are callbacks that run later.
-  virtual bool publish(RunCallbacks when) noexcept = 0;
-  /// Runs those.
-  virtual void run_kept() noexcept = 0;
-  /// Cancels what can be cancelled.
-  virtual void cancel() noexcept = 0;
-
- protected:
-  ~RemoteWork();
-
-  static bool publish_state(StateBase& state, Status status, RunCallbacks when) noexcept {
-    Callback* const callbacks = state.publish(status);
-    if (when == RunCallbacks::here)
-      state.run_callbacks(callbacks);
-    else
-      state.keep_callbacks(callbacks);
-    return when == RunCallbacks::later && callbacks != nullptr;
-  }
-
-  const posix::Ref<ProcessPoolCore> core_;
-
- private:
-  friend ProcessPoolCore;
-  friend class WorkList;
-  static constexpr std::uint64_t queued = 0, withdrawn = ~std::uint64_t{0};
-
-  const RemoteEntry& entry_;
-  std::int64_t limit_ = Slot::no_limit;       // nanoseconds
-  std::string bytes_;                         // dropped when they lie in a slot; large ones are
-  Place large_{0, Place::in_slot};            // written where the worker will read them
-  std::atomic<std::uint64_t> where_{queued};  // queued, withdrawn, or ticket << 16 | slot
-  RemoteWork* next_ = nullptr;  // in the backlog, guarded by the pool's mutex as is what follows;
-  RemoteWork* previous_ = nullptr;  // after that in a WorkList
-  bool in_backlog_ = false;
-};
-
-/// Tasks that are in no backlog and in no slot any more, each with the pool's reference.
-class WorkList {
- public:
-  bool empty() const noexcept { return first_ == nullptr; }
-  void push_back(RemoteWork& task) noexcept {
-    task.next_ = nullptr;
-    (last_ == nullptr ? first_ : last_->next_) = &task;
-    last_ = &task;
-  }
-  /// Its tasks are here now, after the others.
-  void append(WorkList& other) noexcept {
-    while (RemoteWork* const task = other.pop()) push_back(*task);
-  }
-  /// The first one, null if there is none.
-  RemoteWork* pop() noexcept {
-    RemoteWork* const task = first_;
-    if (task == nullptr) return nullptr;
-    first_ = task->next_;
-    if (first_ == nullptr) last_ = nullptr;
-    return task;
-  }
-
- private:
-  RemoteWork* first_ = nullptr;
-  RemoteWork* last_ = nullptr;
-};
 
 struct ProcessPoolSettings {
   std::uint32_t max_workers;
@@ -214,7 +124,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       task.retain();
       if (task.limit_ == Slot::no_limit) task.limit_ = settings_.task_timeout.duration().count();
       ++unfinished_;
-      append(task);
+      backlog_.push_back(task);
       publish_backlog();
       start_workers();
       if (hopeless_.empty()) failed = false;
@@ -241,7 +151,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       const posix::Locked lock{mutex_};
       const std::uint64_t where = task.where_.load();
       if (where == RemoteWork::withdrawn) {
-        if (task.in_backlog_) unlink(task);
+        if (task.in_backlog_) backlog_.erase(task);
         drop_bytes(task);
       } else {
         free_slot(where & 0xffff);
@@ -374,21 +284,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
 
   // All below, down to the next remark, with the mutex held.
 
-  void append(RemoteWork& task) noexcept {
-    task.previous_ = last_;
-    task.next_ = nullptr;
-    (last_ == nullptr ? first_ : last_->next_) = &task;
-    last_ = &task;
-    task.in_backlog_ = true;
-  }
-  void unlink(RemoteWork& task) noexcept {
-    (task.previous_ == nullptr ? first_ : task.previous_->next_) = task.next_;
-    (task.next_ == nullptr ? last_ : task.next_->previous_) = task.previous_;
-    task.in_backlog_ = false;
-  }
-
   void publish_backlog() noexcept {
-    while (first_ != nullptr && publish(*first_)) {
+    while (!backlog_.empty() && publish(*backlog_.front())) {
     }
   }
 
@@ -404,7 +301,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   // False: it has to wait.
   bool publish(RemoteWork& task) noexcept {
     if (task.where_.load() == RemoteWork::withdrawn) {
-      unlink(task);
+      backlog_.erase(task);
       return true;
     }
     if (free_slots_.empty() || !has_room()) return false;
@@ -424,7 +321,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
         place = table_.bytes(*unit);
       } catch (...) {
         if (in_flight_ != 0) return false;  // what is under way will give memory back
-        unlink(task);
+        backlog_.erase(task);
         std::uint64_t where = RemoteWork::queued;  // a withdrawn one is forget()'s
         if (!task.where_.compare_exchange_strong(where, RemoteWork::withdrawn)) return true;
         --unfinished_;
@@ -441,7 +338,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     const std::uint64_t ticket = next_ticket_;
     slot.word.store(SlotWord::make(ticket, Phase::ready), std::memory_order_release);
     std::uint64_t where = RemoteWork::queued;
-    unlink(task);
+    backlog_.erase(task);
     if (!task.where_.compare_exchange_strong(where, ticket << 16 | index)) {
       slot.word.store(SlotWord::make(ticket, Phase::free), std::memory_order_relaxed);
       free_place(args);
@@ -507,7 +404,8 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
 
   posix::List<RemoteWork*> retain_all() {
     posix::List<RemoteWork*> tasks;
-    for (RemoteWork* task = first_; task != nullptr; task = task->next_) tasks.push_back(task);
+    for (RemoteWork* task = backlog_.front(); task != nullptr; task = task->next_)
+      tasks.push_back(task);
     for (const InSlot& in_slot : in_slot_)
       if (in_slot.task != nullptr) tasks.push_back(in_slot.task);
     for (RemoteWork* const task : tasks) task->retain();
@@ -529,9 +427,9 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
       failures.push_back(task);
       --unfinished_;
     };
-    while (first_ != nullptr) {
-      RemoteWork& task = *first_;
-      unlink(task);
+    while (!backlog_.empty()) {
+      RemoteWork& task = *backlog_.front();
+      backlog_.erase(task);
       std::uint64_t where = RemoteWork::queued;  // a withdrawn one is forget()'s
       if (task.where_.compare_exchange_strong(where, RemoteWork::withdrawn)) give_up(task);
     }
@@ -580,379 +478,44 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
     settle(failures);
   }
 
-  // In the collector thread.
+  // In the collector thread (process_pool_collector.hpp).
 
-  void collect_until_finished() noexcept {
-    const auto self = posix::Ref<ProcessPoolCore>::adopt(this);
-    static_cast<void>(self.get());
-    while (collect_or_give_up()) {
-    }
-    if (server_gone_)
-      server_.stop();
-    else
-      server_.finish();
-    {
-      const posix::Locked lock{mutex_};
-      for (Worker& worker : workers_) worker = {};
-      present_ = 0;
-      finished_ = true;
-      ended_.notify_all();
-    }
-  }
-
+  void collect_until_finished() noexcept;
   // False: nothing is left to do but to wait for the workers' end.
-  bool collect_or_give_up() noexcept {
-    try {
-      return collect_once();
-    } catch (const std::exception& error) {
-      give_up(error.what());
-      return true;  // a waiting thread may still have a result in hand
-    }
-  }
-
-  bool collect_once() {
-    const bool news = collect_results();
-    bool time_to_look = false;
-    WorkList later;
-    if ((!receive_reports() || server_ended_) && !server_gone_)
-      give_up(("the process pool's fork server " + server_.fate()).c_str());
-    {
-      const posix::Locked lock{mutex_};
-      later.append(later_);
-      if (later.empty() && (server_gone_ || !broken_.empty() || shut_down_) && unfinished_ == 0) {
-        stopping_ = true;
-        table_.shared().stop.store(1);
-        table_.wake_all();
-        return false;
-      }
-      if (shut_down_ && first_ == nullptr && !draining_) {
-        // Nothing more will be published: whoever finds nothing to take may leave, while the others
-        // are still at work.
-        draining_ = true;
-        table_.shared().stop.store(1);
-        table_.wake_all();
-      }
-      // What has begun since the last look may run for the least limit there is.
-      time_to_look =
-          limited_ != 0 && now() >= std::min(first_end_, Slot::end_of(looked_, least_limit_));
-    }
-    const bool kept = !later.empty();
-    while (RemoteWork* const task = later.pop()) {
-      task->run_kept();
-      task->release();
-    }
-    if (news || kept) {
-      if (time_to_look) expire_tasks();
-      return true;
-    }
-    table_.shared().collector_alarm.store(Slot::no_limit);
-    table_.shared().collector_asleep.store(1);
-    const std::int64_t alarm = expire_tasks();
-    const std::int64_t trim = trim_arena();
-    table_.shared().collector_alarm.store(alarm);
-    if (!results_wait()) {
-      pollfd entries[] = {{table_.done_event().get(), POLLIN, 0},
-                          {server_.fileno(), POLLIN, 0},
-                          {server_.sentinel(), POLLIN, 0}};
-      const std::int64_t end = std::min(alarm, trim);
-      const Timeout left =
-          end == Slot::no_limit ? forever : Timeout{std::chrono::nanoseconds{end - now()}};
-      // Without the server nothing is left but what waiting threads have claimed.
-      posix::poll_until(entries, server_gone_ ? 1 : 3, posix::Deadline{left});
-      server_ended_ = entries[2].revents != 0;  // believed when all that it sent is read
-    }
-    table_.shared().collector_asleep.store(0);
-    table_.done_event().clear();
-    return true;
-  }
-
-  static std::int64_t now() noexcept {
-    return posix::Deadline::clock::now().time_since_epoch().count();
-  }
-
+  bool collect_or_give_up() noexcept;
+  bool collect_once();
+  static std::int64_t now() noexcept;
   // Has the workers killed whose tasks have run too long. Returns when the first of the other
   // running tasks will have.
-  std::int64_t expire_tasks() {
-    const posix::Locked lock{mutex_};
-    if (limited_ == 0) return Slot::no_limit;
-    looked_ = now();
-    first_end_ = Slot::no_limit;
-    for (std::uint32_t index = 0, left = limited_; left != 0 && index < TaskTable::slots; ++index) {
-      if (in_slot_[index].limit == Slot::no_limit) continue;
-      --left;
-      Slot& slot = table_.slot(index);
-      std::uint64_t word = slot.word.load(std::memory_order_acquire);
-      const std::int64_t started = slot.started.load();
-      if (SlotWord::phase(word) != Phase::taken || started == 0) continue;
-      const std::int64_t end = Slot::end_of(started, in_slot_[index].limit);
-      const std::uint32_t worker = SlotWord::worker(word);
-      if (end > looked_)
-        first_end_ = std::min(first_end_, end);
-      else if (slot.word.compare_exchange_strong(
-                   word, SlotWord::make(word >> 16, Phase::expired, worker)))
-        server_.kill_tree(worker);
-    }
-    return first_end_;
-  }
-
+  std::int64_t expire_tasks();
   // Gives back the memory of large arguments and results when none has been let go for a second.
   // Returns when that will be so.
-  std::int64_t trim_arena() noexcept {
-    {
-      const posix::Locked lock{mutex_};
-      const std::int64_t due = Slot::end_of(arena_left_, arena_patience);
-      arena_watched_ = arena_left_ != 0 && now() < due;
-      if (arena_watched_) return due;
-      if (posix::exchange(arena_left_, std::int64_t{0}) == 0) return Slot::no_limit;
-    }
-    table_.trim();
-    return Slot::no_limit;
-  }
-
-  bool results_wait() const noexcept {
-    for (const auto& bits : table_.shared().done)
-      if (bits.load() != 0) return true;
-    return false;
-  }
-
-  bool collect_results() noexcept {
-    collected_.clear();
-    for (std::uint32_t i = 0; i < TaskTable::slots / 64; ++i) {
-      auto& word = table_.shared().done[i];
-      if (word.load(std::memory_order_relaxed) == 0) continue;
-      for (std::uint64_t bits = word.exchange(0); bits != 0; bits &= bits - 1)
-        collected_.push_back(i * 64 + static_cast<std::uint32_t>(__builtin_ctzll(bits)));
-    }
-    return collect(collected_);
-  }
-
+  std::int64_t trim_arena() noexcept;
+  bool results_wait() const noexcept;
+  bool collect_results() noexcept;
   // Reads the results of these slots, where they are done.
-  bool collect(const posix::List<std::uint32_t>& slots) noexcept {
-    done_.clear();
-    {
-      const posix::Locked lock{mutex_};
-      for (const std::uint32_t index : slots) {
-        Done done;
-        if (claim(index, done)) done_.push_back(done);
-      }
-    }
-    if (done_.empty()) return false;
-    for (const Done& done : done_) load(done);
-    {
-      const posix::Locked lock{mutex_};
-      for (const Done& done : done_) let_go(done);
-    }
-    table_.notify();
-    fail_hopeless();
-    for (const Done& done : done_) {
-      done.task->publish(RunCallbacks::here);
-      done.task->release();
-    }
-    return true;
-  }
-
+  bool collect(const posix::List<std::uint32_t>& slots) noexcept;
   // (In the thread that waits for it.) The same for one task, if it still lies in that slot.
-  void collect_one(RemoteWork& task, std::uint32_t index) noexcept {
-    Done done;
-    {
-      const posix::Locked lock{mutex_};
-      if (in_slot_[index].task != &task || !claim(index, done)) return;
-    }
-    load(done);
-    const bool has_callbacks = task.publish(RunCallbacks::later);
-    bool collector_cares = false;
-    bool work_waits = false;
-    bool failed = false;
-    {
-      const posix::Locked lock{mutex_};
-      work_waits = first_ != nullptr;
-      let_go(done);
-      failed = !hopeless_.empty();
-      if (has_callbacks) later_.push_back(task);
-      collector_cares = has_callbacks || shut_down_ || !broken_.empty() ||
-                        (arena_left_ != 0 && !posix::exchange(arena_watched_, true));
-    }
-    if (collector_cares) table_.done_event().set();
-    if (work_waits) table_.notify();
-    if (failed) fail_hopeless();
-    if (!has_callbacks) task.release();
-  }
-
+  void collect_one(RemoteWork& task, std::uint32_t index) noexcept;
   // With the mutex held: false when there is nothing to read, or somebody else does.
-  bool claim(std::uint32_t index, Done& done) noexcept {
-    const Slot& slot = table_.slot(index);
-    const std::uint64_t word = slot.word.load(std::memory_order_acquire);
-    InSlot& in_slot = in_slot_[index];
-    if (SlotWord::phase(word) != Phase::done || in_slot.task == nullptr || in_slot.claimed)
-      return false;
-    const Place result = slot.result;
-    done = {in_slot.task, index, result, slot.outcome,
-            table_.holds(result, SlotWord::worker(word))};
-    if (done.sound) table_.take_over(result);
-    in_slot.claimed = true;
-    return true;
-  }
-  void load(const Done& done) noexcept {
-    const char* const bytes = done.result.unit == Place::in_slot ? table_.slot(done.slot).small
-                                                                 : table_.bytes(done.result.unit);
-    if (done.sound)
-      done.task->load(done.outcome, {bytes, static_cast<std::size_t>(done.result.size)});
-    else
-      done.task->fail(error_of([] {
-        return serialization::SerializationError{
-            "serialization: the worker has spoilt the memory that it shares with the pool"};
-      }));
-  }
+  bool claim(std::uint32_t index, Done& done) noexcept;
+  void load(const Done& done) noexcept;
   // With the mutex held.
-  void let_go(const Done& done) noexcept {
-    if (done.sound) free_place(done.result);
-    free_slot(done.slot);
-    --unfinished_;
-    deaths_in_a_row_ = 0;
-    if (first_ != nullptr) publish_backlog();
-  }
+  void let_go(const Done& done) noexcept;
+
+  // There too, at what the server reports (process_pool_reports.hpp).
 
   // False: there will be no more, though there should be.
-  bool receive_reports() {
-    for (;;) {
-      bool gone = false;
-      posix::ForkReport report;
-      if (!server_.receive(report, gone)) return !gone;
-      switch (report.kind) {
-        case posix::ForkReport::Kind::started: {
-          const posix::Locked lock{mutex_};
-          if (workers_[report.worker].state == WorkerState::starting)
-            workers_[report.worker] = {WorkerState::alive, report.pid};
-          break;
-        }
-        case posix::ForkReport::Kind::not_started:
-          worker_missing(report);
-          break;
-        case posix::ForkReport::Kind::ended:
-          worker_ended(report);
-          break;
-      }
-    }
-  }
-
+  bool receive_reports();
   // No process could be had. With others at work that is bearable, else not.
-  void worker_missing(const posix::ForkReport& report) {
-    const std::string why =
-        "the process pool can't start a worker: " + std::generic_category().message(report.detail);
-    WorkList failures;
-    {
-      const posix::Locked lock{mutex_};
-      workers_[report.worker] = {};
-      if (--present_ == 0) break_pool(why.c_str(), failures);
-    }
-    settle(failures);
-  }
-
-  void worker_ended(const posix::ForkReport& report) {
-    const std::uint32_t worker = report.worker;
-    const WorkerCell& cell = table_.cell(worker);
-    const bool died = cell.left.load(std::memory_order_acquire) == 0;
-    collected_.clear();
-    for (std::uint32_t index = 0; index < TaskTable::slots; ++index) {
-      const std::uint64_t word = table_.slot(index).word.load(std::memory_order_acquire);
-      if (SlotWord::phase(word) >= Phase::taken && SlotWord::worker(word) == worker)
-        collected_.push_back(index);
-    }
-    // What it had finished counts, though it may not have got round to telling.
-    collect(collected_);
-    WorkList failures;
-    bool killed = false;  // by us
-    char why[sizeof cell.text + 64] = {};
-    {
-      const posix::Locked lock{mutex_};
-      for (const std::uint32_t index : collected_) {
-        const Slot& slot = table_.slot(index);
-        const std::uint64_t word = slot.word.load(std::memory_order_acquire);
-        const Phase phase = SlotWord::phase(word);
-        if ((phase != Phase::taken && phase != Phase::expired) ||
-            SlotWord::worker(word) != worker || in_slot_[index].task == nullptr)
-          continue;
-        if (phase == Phase::expired) killed = true;
-        RemoteWork& task = *in_slot_[index].task;
-        task.fail(phase == Phase::expired
-                      ? error_of([&] { return timed_out(index, report); })
-                      : error_of([&] { return crashed(index, cell.crash, report); }));
-        failures.push_back(task);
-        free_slot(index);
-        --unfinished_;
-      }
-      if (died) {
-        table_.free_units_of(worker);
-        table_.bury(worker);
-        deaths_in_a_row_ = failures.empty() ? deaths_in_a_row_ + 1 : 0;
-      }
-      workers_[worker] = {};
-      --present_;
-      const WorkerCell::Failed failed = cell.failed.load(std::memory_order_acquire);
-      if (failed != WorkerCell::Failed::no)
-        std::snprintf(why, sizeof why, "%s of the process pool failed: %.*s",
-                      failed == WorkerCell::Failed::in_its_limits ? "a worker" : "the initializer",
-                      static_cast<int>(sizeof cell.text), cell.text);
-      else if (settings_.break_on_crash && died && !killed && replace_ && broken_.empty())
-        std::snprintf(why, sizeof why, "worker process %d of the process pool died", report.pid);
-      else if (deaths_in_a_row_ > 3 * workers_.size() + 50)
-        std::strcpy(why, "the workers of the process pool die before they begin with a task");
-      else if (!replace_ && present_ == 0 && unfinished_ != 0)
-        std::strcpy(why, "the workers of the process pool were ended");
-      if (why[0] != '\0') break_pool(why, failures);
-      publish_backlog();
-      start_workers();
-    }
-    table_.notify();
-    fail_hopeless();
-    settle(failures);
-  }
-
+  void worker_missing(const posix::ForkReport& report);
+  void worker_ended(const posix::ForkReport& report);
   // What the task in a slot calls.
-  std::string called_in(std::uint32_t index) const {
-    const Place& args = in_slot_[index].args;
-    const char* const bytes =
-        args.unit == Place::in_slot ? table_.slot(index).small : table_.bytes(args.unit);
-    return called_name(in_slot_[index].task->entry_, {bytes, static_cast<std::size_t>(args.size)});
-  }
-
-  TaskTimeout timed_out(std::uint32_t index, const posix::ForkReport& report) const {
-    return {called_in(index), std::chrono::nanoseconds{in_slot_[index].limit}, report.pid};
-  }
-
+  std::string called_in(std::uint32_t index) const;
+  TaskTimeout timed_out(std::uint32_t index, const posix::ForkReport& report) const;
   WorkerCrashed crashed(std::uint32_t index, const posix::CrashRecord& crash,
-                        const posix::ForkReport& report) const {
-    const Slot& slot = table_.slot(index);
-    const std::int64_t started = slot.started.load(std::memory_order_relaxed);
-    WorkerCrashed::Details details{report.pid,
-                                   report.detail,
-                                   called_in(index),
-                                   std::chrono::nanoseconds{started == 0 ? 0 : now() - started},
-                                   static_cast<std::size_t>(report.max_rss_bytes),
-                                   {},
-                                   0};
-    // A thread that crashes while it is asked where it was crashes for the first reason.
-    const std::int32_t signal = crash.signal.load(std::memory_order_relaxed);
-    if (signal != 0 && report.detail == -SIGSEGV) details.returncode = -signal;
-    const std::uint32_t calls = crash.frames.load(std::memory_order_acquire);
-    if (report.detail < 0 && report.detail == -signal && calls <= posix::CrashRecord::most) {
-      details.call_count = calls;
-      for (std::uint32_t i = 0; i < calls; ++i)
-        details.calls[i] =
-            const_cast<void*>(posix::address_of(crash.places[i], 1, 1, posix::SegmentUse::code));
-    }
-    return WorkerCrashed{std::move(details)};
-  }
-
-  void give_up(const char* reason) noexcept {
-    WorkList failures;
-    {
-      const posix::Locked lock{mutex_};
-      server_gone_ = true;
-      break_pool(reason, failures);
-    }
-    settle(failures);
-  }
+                        const posix::ForkReport& report) const;
+  void give_up(const char* reason) noexcept;
 
   const ProcessPoolSettings settings_;
   const std::uint64_t owner_ = posix::this_process();
@@ -967,8 +530,7 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   posix::List<InSlot> in_slot_;
   posix::List<std::uint32_t> free_slots_;
   std::uint64_t next_ticket_ = 1;
-  RemoteWork* first_ = nullptr;  // the backlog
-  RemoteWork* last_ = nullptr;
+  Backlog backlog_;
   std::size_t in_flight_ = 0;                  // in slots
   std::uint32_t limited_ = 0;                  // of these, such with a time limit
   std::int64_t least_limit_ = Slot::no_limit;  // there ever was
@@ -996,7 +558,6 @@ class ProcessPoolCore final : public posix::RefCounted, public LiveExecutor {
   std::int64_t looked_ = 0;     // when it looked for tasks that run too long,
   std::int64_t first_end_ = 0;  // and when the first of those it saw will
 };
-
 inline RemoteWork::RemoteWork(posix::Ref<ProcessPoolCore> core, const RemoteEntry& entry)
     : core_{std::move(core)}, entry_{entry} {
   entry.place();  // from now on it is known
@@ -1015,3 +576,6 @@ inline char* RemoteWork::allocate(std::size_t size) {
 }
 
 }  // namespace brood::futures
+
+#include "process_pool_collector.hpp"
+#include "process_pool_reports.hpp"
