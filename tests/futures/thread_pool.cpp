@@ -553,6 +553,81 @@ TEST_CASE("a waiting worker runs no unrelated task") {
   CHECK(entered == 50 * 8);
 }
 
+TEST_CASE("a waiting worker runs also what the tasks of its task have spawned") {
+  using brood::threading::Event;
+  ThreadPoolExecutor pool(2);
+  for (int round = 0; round < 20; ++round) {
+    const auto outer = pool.submit([&pool] {
+      const Event spawned;
+      const Event ran;
+      const auto task = pool.submit([&pool, spawned, ran] {
+        const auto child = pool.submit([&pool, spawned, ran] {
+          pool.submit([ran] { ran.set(); });
+          spawned.set();
+          return ran.wait(60s);  // without the pool's knowledge
+        });
+        return child.result();
+      });
+      // By now the other worker runs the task, and within it the child.
+      return spawned.wait(60s) && task.result();
+    });
+    if (!outer.result()) FAIL("the task's grandchild was not run");
+  }
+  SUCCEED();
+}
+
+TEST_CASE("a waiting worker leaves what its task waits for but has not spawned to itself") {
+  using brood::threading::Event;
+  ThreadPoolExecutor pool(2);
+  const auto intruded = pool.submit([&pool] {
+    const auto me = pthread_self();
+    const auto waiting = std::make_shared<std::atomic<bool>>(true);
+    const auto has_intruded = std::make_shared<std::atomic<bool>>(false);
+    const Event begun;
+    const Event sibling_queued;
+    const Event spawned;
+    const Event go_on;
+    auto sibling = std::make_shared<Future<void>>();
+    const auto task = pool.submit([=, &pool] {
+      pool.submit([] {}).result();  // so that it is known as one that spawns
+      begun.set();
+      sibling_queued.wait();
+      sibling->result();
+    });
+    begun.wait();
+    *sibling = pool.submit([=, &pool] {
+      pool.submit([=] {
+        if (::pthread_equal(pthread_self(), me) != 0 && *waiting) *has_intruded = true;
+      });
+      spawned.set();
+      go_on.wait();
+    });
+    sibling_queued.set();
+    spawned.wait();
+    // The other worker runs the sibling within the task, and what the sibling spawned is queued.
+    try {
+      task.result(50ms);
+    } catch (const futures::TimeoutError&) {
+    }
+    *waiting = false;
+    go_on.set();
+    task.result();
+    return has_intruded->load();
+  });
+  CHECK_FALSE(intruded.result(120s));
+}
+
+TEST_CASE("several workers that help each other come to the right results") {
+  ThreadPoolExecutor pool(4);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<Future<long>> all;
+    for (int n = 10; n < 14; ++n) all.push_back(pool.submit([&pool, n] { return fib(pool, n); }));
+    REQUIRE(futures::wait(all, 60s).not_done.empty());
+    CHECK(all[0].result() + all[1].result() + all[2].result() + all[3].result() ==
+          55 + 89 + 144 + 233);
+  }
+}
+
 TEST_CASE("a task that submits itself for ever starves no other task") {
   ThreadPoolExecutor pool(1);
   std::atomic<bool> stop{false};

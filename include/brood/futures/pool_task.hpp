@@ -46,9 +46,22 @@ class PoolTask {
   TaskList* home = nullptr;
 
   // Who spawned whom. An id is given to a task by the worker that runs it, when it submits a task
-  // of its own; it tells that worker's number, too. 0 is none. Ids are never used again.
+  // of its own; it tells that worker's number, too, in its upper bits. 0 is none. A worker's ids
+  // rise.
+  //
+  // A worker runs tasks within tasks, those that are waited for within those that wait. A line is
+  // as many of these as descend each from the one it runs within; `line` is the id of the first.
   std::uint64_t spawner = 0;
+  std::uint64_t line = 0;  // the spawner's
   std::atomic<std::uint64_t> id{0};
+
+  /// Whether the task of this id (not 0), which is not done, has spawned this one, or has spawned
+  /// one that did, and so on. False also for what was spawned elsewhere than in its own worker.
+  //
+  // The three ids are of one worker, as line and spawner are. The task had its id when this one was
+  // spawned, and was running: within the first of the line, or as that; and the spawner ran within
+  // it, or was it. So it was one of the line, and the spawner descends from it, or is it.
+  bool descends_from(std::uint64_t task) const noexcept { return line <= task && task <= spawner; }
 
  private:
   friend TaskList;
@@ -82,12 +95,12 @@ class TaskList {
   PoolTask* oldest_locked() const noexcept { return oldest_; }
   PoolTask* newest_locked() const noexcept { return newest_; }
 
-  /// The oldest that `spawner` spawned, of the last 64: as a rule it holds the most work.
-  PoolTask* oldest_of_locked(std::uint64_t spawner) const noexcept {
+  /// The oldest that descends from `ancestor`, of the last 64: as a rule it holds the most work.
+  PoolTask* oldest_of_locked(std::uint64_t ancestor) const noexcept {
     PoolTask* found = nullptr;
     PoolTask* task = newest_;
     for (int i = 0; i < 64 && task != nullptr; ++i, task = task->older_)
-      if (task->spawner == spawner) found = task;
+      if (task->descends_from(ancestor)) found = task;
     return found;
   }
 

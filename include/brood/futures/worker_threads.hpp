@@ -57,13 +57,13 @@ class WorkerThreads final : public posix::RefCounted, public LiveExecutor {
   WorkerThreads(std::size_t max_workers, std::string name_prefix, Function<void()> initializer);
   ~WorkerThreads();
 
-  /// Queues a task. Throws std::runtime_error after stop(), and in a child of fork(),
-  /// BrokenThreadPool after an initializer has failed, os::OSError if there is no thread and none
-  /// can be started.
-  void submit(posix::Ref<PoolTask> task);
+  /// Queues a task; takes over one reference, and drops it if it throws: std::runtime_error after
+  /// stop(), and in a child of fork(), BrokenThreadPool after an initializer has failed,
+  /// os::OSError if there is no thread and none can be started.
+  void submit(PoolTask& task);
 
   /// For a thread that is about to wait for `task`: if it is a worker of the task's pool, it runs
-  /// the task if that is still queued, or else those that the task has spawned.
+  /// the task if that is still queued, or else those that descend from it.
   static void help(PoolTask& task, Waiting& waiting) noexcept;
 
   /// No more tasks; the threads end when they have run those that are queued.
@@ -100,12 +100,14 @@ class WorkerThreads final : public posix::RefCounted, public LiveExecutor {
     std::atomic<bool> idle{true};
     // Its own affair:
     PoolTask* task = nullptr;  // whose callable runs now
+    std::uint64_t line = 0;    // the line it belongs to; 0 as long as that has no id
     unsigned depth = 0;        // tasks begun and not ended; more than one when it helps
     std::uint64_t ids = 0;
     unsigned picks = 0;
     TaskMemory memory;
   };
 
+  void submit_from_outside(posix::Ref<PoolTask> task);
   void refuse_if_closed() const;
 
   // A worker's life.
@@ -192,29 +194,34 @@ inline void WorkerThreads::refuse_if_closed() const {
   }
 }
 
-inline void WorkerThreads::submit(posix::Ref<PoolTask> task) {
+inline void WorkerThreads::submit(PoolTask& task) {
+  Worker* const me = Worker::current;
+  if (me == nullptr || &me->pool != this || is_forked() ||
+      mode_.load(std::memory_order_acquire) != open)
+    return submit_from_outside(posix::Ref<PoolTask>::adopt(&task));
+  if (PoolTask* const spawner = me->task) {
+    std::uint64_t id = spawner->id.load(std::memory_order_relaxed);
+    if (id == 0) {
+      id = (static_cast<std::uint64_t>(me->number + 1) << 40) | ++me->ids;
+      spawner->id.store(id, std::memory_order_relaxed);
+    }
+    if (me->line == 0) me->line = id;
+    task.spawner = id;
+    task.line = me->line;
+  }
+  {
+    const posix::Locked lock{me->tasks.mutex};
+    me->tasks.push_locked(task);
+  }
+  if (sleepers_.load(std::memory_order_relaxed) != 0 ||
+      started_.load(std::memory_order_relaxed) < max_workers_)
+    reinforce();
+}
+
+inline void WorkerThreads::submit_from_outside(posix::Ref<PoolTask> task) {
   if (is_forked())
     throw std::runtime_error{
         "submit: this is a child of fork, and the pool's threads are not here"};
-  if (is_own_thread()) {
-    refuse_if_closed();
-    Worker* const me = Worker::current;
-    if (PoolTask* const spawner = me->task) {
-      if (spawner->id.load(std::memory_order_relaxed) == 0) {
-        spawner->id.store((static_cast<std::uint64_t>(me->number + 1) << 40) | ++me->ids,
-                          std::memory_order_relaxed);
-      }
-      task->spawner = spawner->id.load(std::memory_order_relaxed);
-    }
-    {
-      const posix::Locked lock{me->tasks.mutex};
-      me->tasks.push_locked(*task.release());
-    }
-    if (sleepers_.load(std::memory_order_relaxed) != 0 ||
-        started_.load(std::memory_order_relaxed) < max_workers_)
-      reinforce();
-    return;
-  }
   bool need_wake = false;
   {
     const posix::Locked lock{shared_.mutex};
@@ -437,6 +444,9 @@ inline void WorkerThreads::execute(Worker& me, PoolTask& task) noexcept {
   }
   const bool outermost = me.depth++ == 0;
   PoolTask* const outer = posix::exchange(me.task, &task);
+  const std::uint64_t outer_line = me.line;
+  const std::uint64_t outer_id = outer == nullptr ? 0 : outer->id.load(std::memory_order_relaxed);
+  if (outer_id == 0 || !task.descends_from(outer_id)) me.line = 0;
   Status status = Status::failed;
   if (mode_.load(std::memory_order_acquire) == broken) {
     task.drop_call();
@@ -446,6 +456,7 @@ inline void WorkerThreads::execute(Worker& me, PoolTask& task) noexcept {
     status = task.compute();
   }
   me.task = outer;
+  me.line = outer_line;
   if (outermost) me.idle.store(true, std::memory_order_release);
   if (Callback* const callbacks = state.publish(status)) {
     if (outermost) {
@@ -494,13 +505,15 @@ inline void WorkerThreads::help_as(Worker& me, PoolTask& task, Waiting& waiting)
     if (waiting.one()) return;
   }
   while (!waiting.over() && !waiting.deadline().expired()) {
-    // What it has spawned lies in the list of the worker that runs it.
+    // What it has spawned lies in the list of the worker that runs it, and so does what was
+    // spawned by those of its tasks that this worker runs while it waits for them.
     const std::uint64_t id = task.id.load(std::memory_order_relaxed);
     posix::Ref<PoolTask> child;
     for_each_worker([&](Worker& worker) {
       if (worker.number + 1 != id >> 40) return;
       const posix::Locked lock{worker.tasks.mutex};
-      if (PoolTask* const oldest = worker.tasks.oldest_of_locked(id)) {
+      PoolTask* const oldest = worker.tasks.oldest_of_locked(id);
+      if (oldest != nullptr && !task.state().done()) {  // in this order, see descends_from()
         worker.tasks.remove_locked(*oldest);
         child = posix::Ref<PoolTask>::adopt(oldest);
       }
