@@ -2,11 +2,15 @@
 #
 # Checks that SOURCE does not compile, that what COMPILER says matches each of the file's lines
 # "// expect: REGEX", and that the file compiles with BROOD_CONTROL defined: so it is the one thing
-# left out then that is refused.
+# left out then that is refused. A line "// flags: FLAG..." adds to the compiler's flags.
 #
 #   cmake -DCOMPILER=g++ -DINCLUDE_DIR=include -DSOURCE=tests/compile_fail/x.cpp -P compile_fail.cmake
 set(ENV{LC_ALL} C)
 set(compile "${COMPILER}" -std=c++20 -fsyntax-only -pthread "-I${INCLUDE_DIR}" "${SOURCE}")
+file(STRINGS "${SOURCE}" flags REGEX "^// flags: ")
+string(REGEX REPLACE "^// flags: " "" flags "${flags}")
+separate_arguments(flags UNIX_COMMAND "${flags}")
+list(APPEND compile ${flags})
 
 execute_process(
   COMMAND ${compile} -DBROOD_CONTROL

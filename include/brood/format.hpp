@@ -8,6 +8,8 @@
 // Process's parent; but commands and exceptions print as themselves: a line for the shell, what().
 #pragma once
 
+#include "requirements.hpp"
+
 #include <fmt/core.h>
 
 #include <string>

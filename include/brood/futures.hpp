@@ -5,6 +5,8 @@
 //     for (const std::string& page : pool.map(download, urls)) fmt::print("{}\n", page.size());
 #pragma once
 
+#include "requirements.hpp"
+
 #include "futures/as_completed.hpp"
 #include "futures/errors.hpp"
 #include "futures/executor.hpp"

@@ -3,6 +3,8 @@
 // counterpart: the module multiprocessing.
 #pragma once
 
+#include "requirements.hpp"
+
 #include "multiprocessing/array.hpp"
 #include "multiprocessing/async_result.hpp"
 #include "multiprocessing/barrier.hpp"

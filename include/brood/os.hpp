@@ -7,6 +7,8 @@
 // the C library's, so environ_copy() must not run while another thread changes it (setenv(3)).
 #pragma once
 
+#include "requirements.hpp"
+
 #include <grp.h>
 #include <pwd.h>
 #include <sched.h>

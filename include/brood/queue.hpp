@@ -25,6 +25,8 @@
 // threads that would have used it are the child's to make.
 #pragma once
 
+#include "requirements.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>

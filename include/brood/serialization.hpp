@@ -20,6 +20,8 @@
 // format. An enum may arrive with any value of its underlying type, as in C++ itself.
 #pragma once
 
+#include "requirements.hpp"
+
 #include <cstdint>
 #include <string>
 #include <string_view>

@@ -18,6 +18,8 @@
 // kernel keeps no record, and the calls throw os::ChildProcessError then).
 #pragma once
 
+#include "requirements.hpp"
+
 #include "subprocess/command.hpp"
 #include "subprocess/errors.hpp"
 #include "subprocess/options.hpp"

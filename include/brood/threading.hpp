@@ -2,6 +2,8 @@
 // Threads and what they wait for each other with. Python counterpart: the module threading.
 #pragma once
 
+#include "requirements.hpp"
+
 #include "threading/barrier.hpp"
 #include "threading/condition.hpp"
 #include "threading/errors.hpp"
