@@ -73,6 +73,20 @@ TEST_CASE("a descriptor or a FILE can be each standard stream") {
   CHECK(err.content() == "orange");
 }
 
+TEST_CASE("the output of one program can be the input of another") {
+  const auto way = support::each_start_way();
+  const support::LeakCheck nothing_left;
+  Popen list({"printf", "pear\\nplum\\nfig\\n"}, {.out = PIPE});
+  Popen sort({"sort"}, {.in = list.out, .out = PIPE});
+  list.out.close();
+  Popen cat({"cat"}, {.in = PIPE, .out = PIPE});
+  const Popen say(say_both, {.out = cat.in, .err = cat.in});
+  CHECK(sort.communicate().first == "fig\npear\nplum\n");
+  CHECK(static_cast<bool>(cat.in));
+  CHECK(cat.communicate().first == "appleorange");
+  CHECK_THROWS_AS(Popen({"cat"}, {.in = cat.out}), std::invalid_argument);
+}
+
 TEST_CASE("one file can be both outputs and gets them in order") {
   const auto way = support::each_start_way();
   const OpenFile both;

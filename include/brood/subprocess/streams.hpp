@@ -101,8 +101,10 @@ class Reader {
   std::string read(std::size_t size);
   /// The next line with its newline; the last one may have none; "" is the end. Blocks.
   std::string readline();
-  /// The remaining lines, each as readline() gives it, as a range to go through once.
-  Lines lines();
+  /// The remaining lines, each as readline() gives it, as a range to go through once. The Popen must
+  /// live as long: of one without a name they do not compile.
+  Lines lines() &;
+  Lines lines() && = delete;
 
   /// The descriptor, which stays this object's. It does not know of what is buffered here.
   int fileno() const {
@@ -276,7 +278,7 @@ inline std::string Reader::readline() {
   return line;
 }
 
-inline Reader::Lines Reader::lines() {
+inline Reader::Lines Reader::lines() & {
   require_open();
   return Lines{*this};
 }
