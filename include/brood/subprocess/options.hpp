@@ -42,9 +42,9 @@ concept TakesText = requires(std::decay_t<F>& sink, std::string_view text) {
 };
 
 /// Where one standard stream of the child comes from or goes to: a Redirect, a descriptor or a
-/// FILE or another object that has a fileno(), as a Popen's out (which stay open here; what they have
-/// buffered is not looked at), file(path), append(path), or a sink. Python counterpart: the stdin,
-/// stdout and stderr arguments.
+/// FILE or another object that has a fileno(), as a Popen's out (which stay open here; what they
+/// have buffered is not looked at), file(path), append(path), or a sink. Python counterpart: the
+/// stdin, stdout and stderr arguments.
 class Stdio {
  public:
   enum class Kind { redirect, descriptor, file, append, sink };
@@ -55,8 +55,9 @@ class Stdio {
   Stdio(bool) = delete;
   Stdio(std::FILE* stream) noexcept : Stdio{stream == nullptr ? -1 : ::fileno(stream)} {}  // NOLINT
   template <class Stream>
-  requires std::is_same_v<decltype(std::declval<const Stream&>().fileno()), int>
-  Stdio(const Stream& stream) : Stdio{stream.fileno()} {}  // NOLINT
+  requires std::is_same_v<decltype(std::declval<const Stream&>().fileno()), int> Stdio(
+      const Stream& stream)
+      : Stdio{stream.fileno()} {}  // NOLINT
   template <TakesText F>
   Stdio(F&& sink)  // NOLINT
       : kind_{Kind::sink}, sink_{std::forward<F>(sink)} {}

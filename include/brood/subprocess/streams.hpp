@@ -101,8 +101,8 @@ class Reader {
   std::string read(std::size_t size);
   /// The next line with its newline; the last one may have none; "" is the end. Blocks.
   std::string readline();
-  /// The remaining lines, each as readline() gives it, as a range to go through once. The Popen must
-  /// live as long: of one without a name they do not compile.
+  /// The remaining lines, each as readline() gives it, as a range to go through once. The Popen
+  /// must live as long: of one without a name they do not compile.
   Lines lines() &;
   Lines lines() && = delete;
 
