@@ -10,7 +10,7 @@
 
 #include "requirements.hpp"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <string>
 
