@@ -58,15 +58,26 @@ std::string_view name_among(Types<Known...>, std::uint64_t wanted) {
 /// Those that are sent most often: an error tells whether it was one of them.
 using UsualTypes = Types<bool, char, int, unsigned, long, unsigned long, double, std::string>;
 
+/// How many bytes dumps() needs for a value.
 template <class T>
-requires Serializable<T> std::string dumps(const T& value) {
-  const std::size_t size = sizeof(std::uint64_t) + serialized_size(value);
-  std::string bytes(size, '\0');
-  Writer writer{bytes.data(), size};
+std::size_t dumped_size(const T& value) {
+  return sizeof(std::uint64_t) + serialized_size(value);
+}
+
+/// Writes them, at most `size`; how many there were: a `serialize` member that writes less the
+/// second time has only itself to blame.
+template <class T>
+std::size_t dump_to(char* place, std::size_t size, const T& value) {
+  Writer writer{place, size};
   writer.write(fingerprint<T>);
   writer.write(value);
-  // A `serialize` member that writes less the second time has only itself to blame.
-  bytes.resize(writer.written());
+  return writer.written();
+}
+
+template <class T>
+requires Serializable<T> std::string dumps(const T& value) {
+  std::string bytes(serialization::dumped_size(value), '\0');
+  bytes.resize(serialization::dump_to(bytes.data(), bytes.size(), value));
   return bytes;
 }
 

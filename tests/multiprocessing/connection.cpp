@@ -12,6 +12,7 @@
 #include <brood/multiprocessing/process.hpp>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <span>
 #include <string>
@@ -123,6 +124,66 @@ TEST_CASE("messages of all lengths arrive one by one as they were sent") {
   here.send_bytes("end");
   CHECK(here.recv_bytes() == "end");
   CHECK(team.join());
+}
+
+TEST_CASE("long messages share no memory before they are read") {
+  const support::LeakCheck nothing_left;
+  auto [here, there] = mp::Pipe();
+  for (unsigned round = 0; round < 20; ++round) {
+    const std::size_t size = 40'000 + 20'000 * round;
+    for (unsigned i = 0; i < 4; ++i) there.send(text_of(size + i, i));
+    for (unsigned i = 0; i < 4; ++i) {
+      const bool whole = here.recv<std::string>() == text_of(size + i, i);
+      CHECK(whole);
+    }
+  }
+}
+
+TEST_CASE("a process keeps memory for a few long messages and forked children none") {
+  const auto kept = [] {
+    int count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      const auto target = std::filesystem::read_symlink(entry, gone).string();
+      count += target.find("brood-message") != std::string::npos;
+    }
+    return count;
+  };
+  {
+    std::vector<std::pair<mp::Connection, mp::Connection>> pipes;
+    for (int i = 0; i < 20; ++i) {
+      pipes.push_back(mp::Pipe());
+      pipes.back().first.send(std::string(100'000, 'x'));  // none of which is read
+    }
+    CHECK(kept() >= 1);
+    CHECK(kept() <= 8);
+    const pid_t pid = ::fork();
+    if (pid == 0) ::_exit(kept());
+    CHECK(support::wait_for(pid) == 0);
+    CHECK(pipes[3].second.recv<std::string>() == std::string(100'000, 'x'));
+    pipes[0].first.send(std::string(5'000'000, 'y'));  // too large to be kept
+    CHECK(kept() <= 8);
+  }
+  CHECK(kept() == 0);
+}
+
+TEST_CASE("long messages go on when their receivers are killed") {
+  const support::LeakCheck nothing_left;
+  auto [reader, writer] = mp::Pipe(false);
+  for (unsigned round = 0; round < 20; ++round) {
+    Team receivers;
+    receivers.add(1, [reader = reader] {
+      for (;;) reader.recv_bytes();
+    });
+    for (unsigned i = 0; i < 2 + round % 5; ++i) writer.send_bytes(text_of(200'000, i));
+    receivers.kill(0);
+    CHECK(receivers.join());
+    while (reader.poll()) reader.recv_bytes();
+    const std::string last = text_of(300'000, round);
+    writer.send(last);
+    const bool whole = reader.recv<std::string>() == last;
+    CHECK(whole);
+  }
 }
 
 TEST_CASE("messages sent one after the other are neither merged nor split") {
@@ -414,11 +475,17 @@ TEST_CASE("what is no message is refused and leaves the connection usable") {
   CHECK_THROWS_AS(here.recv_fd(), SerializationError);
   send(bytes, 40'000, std::string(40'000, 'x'));
   CHECK_THROWS_AS(here.recv_bytes(), SerializationError);
-  // The file with the rest of a long message is shorter than that says.
-  const auto file = brood::posix::make_memory_file("short", 10);
-  brood::posix::send_packet(raw, {brood::posix::PacketKind::bytes, 0, 40'000},
-                            std::string(32768, 'x').data(), 32768, file.get());
+  // The file with a long message is shorter than that says, or could become so.
+  const auto send_file = [raw](const brood::posix::unique_fd& file) {
+    brood::posix::send_packet(raw, {brood::posix::PacketKind::bytes, 0, 40'000},
+                              std::string(32768, 'x').data(), 32768, file.get());
+  };
+  send_file(brood::posix::make_lasting_file("short", 40'000));
   CHECK_THROWS_AS(here.recv_bytes(), SerializationError);
+  send_file(brood::posix::make_memory_file("open", 80'000));
+  CHECK_THROWS_AS(here.recv_bytes(), SerializationError);
+  send_file(brood::posix::make_lasting_file("enough", 80'000));
+  CHECK(here.recv_bytes() == std::string(40'000, '\0'));
   there.send(1);
   CHECK(here.recv<int>() == 1);
 }

@@ -84,12 +84,14 @@ class Connection {
   Connection(const Connection&) noexcept = default;
   Connection& operator=(const Connection&) noexcept = default;
 
-  /// Sends a value: send_bytes(serialization::dumps(value)). Text that is no std::string is sent as
-  /// one. Throws as send_bytes(), and SerializationError when the value can't be written.
+  /// Sends a value, as send_bytes(serialization::dumps(value)) does. Text that is no std::string is
+  /// sent as one. Throws as send_bytes(), and SerializationError when the value can't be written.
   template <class T>
   requires(Sendable<T> &&
            !std::is_convertible_v<const T&, const char*>) void send(const T& value) const {
-    send_bytes(serialization::dumps(value));
+    const std::size_t size = serialization::dumped_size(value);
+    posix::OutgoingMessage message{size};
+    send(message, serialization::dump_to(message.data(), size, value));
   }
   template <class Text = std::string>
   void send(std::string_view text) const {
@@ -103,14 +105,14 @@ class Connection {
   const {
     posix::Packet packet;
     receive(packet);
-    if (packet.is_whole()) return serialization::loads<T>(packet.start());
-    return serialization::loads<T>(packet.text());
+    return serialization::loads<T>(packet.bytes());
   }
 
   /// Sends a message of bytes, which may be empty. Waits while too many lie there unread (some 200
   /// KB). Throws os::BrokenPipeError when nobody can receive it any more; os::OSError (ENOSPC,
   /// ENOMEM, EMFILE: a message of more than 32 KiB lies in memory of its own until it is read,
-  /// EFBIG).
+  /// EFBIG). Up to eight of these, of 4 MiB at most, are kept for later messages until the last
+  /// connection of the process is closed.
   template <Bytes B>
   requires(!std::is_convertible_v<const B&, std::string_view>) void send_bytes(
       const B& bytes) const {
@@ -175,6 +177,7 @@ class Connection {
     std::uint32_t readable, writable;
   };
 
+  void send(posix::OutgoingMessage& message, std::size_t size) const;
   void send_block(const void* data, std::size_t size) const;
   void receive(posix::Packet& packet) const;
   std::size_t receive_block(char* place, std::size_t room) const;
@@ -199,7 +202,9 @@ std::pair<Connection, Connection> Pipe(bool duplex = true);
 //   30 to 0       | calls that run                    | none
 class Connection::State final : public posix::RefCounted {
  public:
-  State(int fd, bool may_read, bool may_write) : readable{may_read}, writable{may_write}, fd_{fd} {}
+  State(int fd, bool may_read, bool may_write) : readable{may_read}, writable{may_write}, fd_{fd} {
+    posix::MessageMemories::add_user();
+  }
   ~State() { drop(); }
 
   const bool readable;
@@ -233,7 +238,9 @@ class Connection::State final : public posix::RefCounted {
     const auto pid = static_cast<std::uint32_t>(posix::this_pid());
     return word >> 32 == pid ? word : std::uint64_t{pid} << 32 | (word & closed_bit);
   }
-  void drop() noexcept { posix::unique_fd{fd_.exchange(-1)}; }
+  void drop() noexcept {
+    if (posix::unique_fd{fd_.exchange(-1)}) posix::MessageMemories::remove_user();
+  }
 
   std::atomic<std::uint64_t> use_{0};
   std::atomic<int> fd_;
@@ -297,6 +304,11 @@ inline Connection::Connection(serialization::Reader& in, Reduction& reduction) {
   });
 }
 
+inline void Connection::send(posix::OutgoingMessage& message, std::size_t size) const {
+  const Use use = Use::to_send(*state_);
+  message.send(use.fd(), size);
+}
+
 inline void Connection::send_block(const void* data, std::size_t size) const {
   const Use use = Use::to_send(*state_);
   posix::send_bytes(use.fd(), data, size);
@@ -328,13 +340,13 @@ inline std::string Connection::recv_bytes(std::size_t maxlength) const {
   receive(packet);
   if (packet.size() > maxlength)
     posix::throw_os_error(EMSGSIZE, "receive from a connection: the message is too long");
-  return packet.text();
+  return std::string{packet.bytes()};
 }
 
 inline std::size_t Connection::receive_block(char* place, std::size_t room) const {
   posix::Packet packet;
   receive(packet);
-  if (packet.size() > room) throw BufferTooShort{packet.text()};
+  if (packet.size() > room) throw BufferTooShort{std::string{packet.bytes()}};
   packet.copy_to(place);
   return packet.size();
 }

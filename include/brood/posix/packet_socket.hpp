@@ -7,7 +7,7 @@
 //   -----------------------+-------------------------------------------------------------
 //   what it is, its size   | the header, the first 16 bytes of the packet
 //   its first 32 KiB       | behind the header
-//   all that is longer     | in a memory file, whose descriptor goes along with the packet
+//   all of a longer one    | in a memory file, whose descriptor goes along with the packet
 //   a descriptor           | goes along with the packet; there are no bytes then
 //
 // A sender waits while the packets that nobody has read fill the socket's buffer. As the start of a
@@ -20,9 +20,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string>
+#include <string_view>
 
 #include "../serialization/error.hpp"
-#include "mapping.hpp"
+#include "message_memory.hpp"
 
 namespace brood::posix {
 
@@ -79,21 +81,51 @@ inline void send_packet(int socket, PacketHeader header, const void* data, std::
   }
 }
 
-/// Sends a message; waits while too much lies there unread. Throws os::BrokenPipeError when nobody
-/// can receive it any more, os::OSError (ENOSPC, ENOMEM, EMFILE: a long one needs memory and a
-/// descriptor; ETOOMANYREFS).
-inline void send_bytes(int socket, const void* data, std::size_t size) {
-  const PacketHeader header{PacketKind::bytes, 0, size};
-  if (size <= packet_room) return send_packet(socket, header, data, size, -1);
-  const std::size_t rest = size - packet_room;
-  const unique_fd file = make_memory_file("brood-message", rest);
-  const char* const from = static_cast<const char*>(data) + packet_room;
-  for (std::size_t done = 0; done != rest;) {
-    const ssize_t length = write_some(file.get(), from + done, rest - done);
-    if (length < 0) throw_errno("store a message");
-    done += static_cast<std::size_t>(length);
+/// A message that is about to be written and sent.
+class OutgoingMessage {
+ public:
+  /// One of at most `size` bytes. Throws os::OSError (ENOSPC, ENOMEM, EMFILE: a long one needs
+  /// memory and a descriptor).
+  explicit OutgoingMessage(std::size_t size) {
+    if (size > packet_room)
+      memory_ = MessageMemories::take(size);
+    else
+      small_.resize(size);
   }
-  send_packet(socket, header, data, packet_room, file.get());
+  ~OutgoingMessage() {
+    if (memory_ != nullptr) MessageMemories::give_back(memory_);
+  }
+  OutgoingMessage(const OutgoingMessage&) = delete;
+  OutgoingMessage& operator=(const OutgoingMessage&) = delete;
+
+  /// Where it is to be written.
+  char* data() noexcept { return memory_ != nullptr ? memory_->data() : small_.data(); }
+
+  /// Sends the first `size` bytes; waits while too much lies there unread. Throws
+  /// os::BrokenPipeError when nobody can receive them any more, os::OSError (ETOOMANYREFS).
+  void send(int socket, std::size_t size) {
+    const PacketHeader header{PacketKind::bytes, 0, size};
+    if (size <= packet_room) return send_packet(socket, header, data(), size, -1);
+    memory_->set_full();
+    try {
+      send_packet(socket, header, data(), packet_room, memory_->fileno());
+    } catch (...) {
+      memory_->set_free();
+      throw;
+    }
+  }
+
+ private:
+  MessageMemory* memory_ = nullptr;
+  std::string small_;
+};
+
+/// Sends a message of bytes that lie ready. Throws as OutgoingMessage does.
+inline void send_bytes(int socket, const void* data, std::size_t size) {
+  if (size <= packet_room) return send_packet(socket, {PacketKind::bytes, 0, size}, data, size, -1);
+  OutgoingMessage message{size};
+  std::memcpy(message.data(), data, size);
+  message.send(socket, size);
 }
 
 /// Sends a descriptor, which the receiver gets as one of its own.
@@ -102,9 +134,22 @@ inline void send_descriptor(int socket, int descriptor) {
   send_packet(socket, {PacketKind::descriptor, 0, 0}, nullptr, 0, descriptor);
 }
 
-/// A packet as it came, with all that is left of its message to be read from a file.
+/// A packet as it came, or the message of it in a file.
 class Packet {
  public:
+  Packet() noexcept {}
+  ~Packet() {
+    if (!is_long_) return;
+    try {
+      map(MessageMemory::start);
+      MessageMemory::set_free(mapping_);
+    } catch (const os::OSError&) {
+      // Its sender will do without that memory.
+    }
+  }
+  Packet(const Packet&) = delete;
+  Packet& operator=(const Packet&) = delete;
+
   /// Waits for the next one; false at the end, when all who could send have closed. What comes from
   /// the other side is checked before it is believed: SerializationError. Throws os::OSError
   /// (EMFILE: there was no room for the descriptor that came along; the message is lost then).
@@ -138,64 +183,45 @@ class Packet {
 
   /// How long the message is.
   std::size_t size() const noexcept { return static_cast<std::size_t>(header_.size); }
-  /// Whether start() is all of it.
-  bool is_whole() const noexcept { return size() <= packet_room; }
-  std::string_view start() const noexcept { return {start_, is_whole() ? size() : packet_room}; }
+  /// The whole message, until the packet goes. Throws os::OSError (ENOMEM: no room to map it).
+  std::string_view bytes() {
+    if (!is_long_) return {start_, size()};
+    map(MessageMemory::start + size());
+    return {reinterpret_cast<const char*>(mapping_.data()) + MessageMemory::start, size()};
+  }
 
   /// Copies the whole message to `place`, which has room for size() bytes.
   void copy_to(char* place) {
-    if (size() == 0) return;  // `place` may be null then
-    std::memcpy(place, start_, start().size());
-    for (std::size_t at = start().size(); at != size();)
-      at += read_rest(place + at, at, size() - at);
-  }
-
-  /// The whole message. Moves through it a piece at a time: a string that is made in its full
-  /// length first would be written twice.
-  std::string text() {
-    std::string result;
-    result.reserve(size());
-    result.append(start());
-    while (result.size() != size()) {
-      const std::size_t left = size() - result.size();
-      const std::size_t length =
-          read_rest(start_, result.size(), left < packet_room ? left : packet_room);
-      result.append(start_, length);
-    }
-    return result;
+    if (size() != 0) std::memcpy(place, bytes().data(), size());  // else `place` may be null
   }
 
  private:
   void expect_sound(std::size_t length, int flags) {
     if (length < sizeof header_ || (flags & MSG_TRUNC) != 0 || !kind_is_known())
       serialization::throw_error("what came by a connection is no message");
-    const bool needs_descriptor = is_descriptor() || !is_whole();
+    const bool needs_descriptor = is_descriptor() || size() > packet_room;
     if (needs_descriptor && !file_ && (flags & MSG_CTRUNC) != 0)
       throw_os_error(EMFILE, "receive a descriptor");
-    if (needs_descriptor != static_cast<bool>(file_) || length - sizeof header_ != start().size())
-      serialization::throw_error("what came by a connection is no message");
-    if (is_whole()) return;
-    struct stat file {};
-    check(::fstat(file_.get(), &file), "look at a message");
-    if (!S_ISREG(file.st_mode) ||
-        static_cast<std::uint64_t>(file.st_size) != header_.size - packet_room)
-      serialization::throw_error("what came by a connection is no message");
+    const std::size_t here = size() > packet_room ? packet_room : size();
+    const bool sound =
+        needs_descriptor == static_cast<bool>(file_) && length - sizeof header_ == here &&
+        (here == size() || (size() <= most && lasts(file_.get(), MessageMemory::start + size())));
+    if (!sound) serialization::throw_error("what came by a connection is no message");
+    is_long_ = here != size();
+  }
+  void map(std::size_t size) {
+    if (mapping_.data() == nullptr) mapping_ = Mapping{file_.get(), size};
   }
   bool kind_is_known() const noexcept {
     return header_.kind == PacketKind::bytes || (is_descriptor() && header_.size == 0);
   }
 
-  // Some bytes from `at` of the message on.
-  std::size_t read_rest(char* place, std::size_t at, std::size_t most) {
-    const ssize_t length = retry_on_eintr(
-        [&] { return ::pread(file_.get(), place, most, static_cast<off_t>(at - packet_room)); });
-    if (length < 0) throw_errno("read a message");
-    if (length == 0) serialization::throw_error("truncated input");
-    return static_cast<std::size_t>(length);
-  }
+  static constexpr std::uint64_t most = std::uint64_t{1} << 62;  // far beyond any memory
 
   PacketHeader header_{};
+  bool is_long_ = false;
   unique_fd file_;
+  Mapping mapping_;
   char start_[packet_room];
 };
 
