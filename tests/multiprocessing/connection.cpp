@@ -165,6 +165,11 @@ TEST_CASE("a process keeps memory for a few long messages and forked children no
     CHECK(kept() <= 8);
   }
   CHECK(kept() == 0);
+  auto [here, there] = mp::Pipe();
+  here.close();
+  there.close();
+  CHECK_THROWS_AS(here.send(std::string(100'000, 'x')), os::OSError);
+  CHECK(kept() == 0);
 }
 
 TEST_CASE("long messages go on when their receivers are killed") {

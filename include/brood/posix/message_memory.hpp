@@ -96,7 +96,6 @@ class MessageMemories {
   }
 
   static void give_back(MessageMemory* memory) noexcept {
-    static std::atomic<std::size_t> next{0};
     static std::atomic<bool> hooked{false};
     if (!hooked.exchange(true, std::memory_order_relaxed))
       ::pthread_atfork(nullptr, nullptr, &let_all_go);
@@ -104,17 +103,14 @@ class MessageMemories {
       delete memory;
       return;
     }
-    for (auto& place : places()) {
-      MessageMemory* none = nullptr;
-      if (place.compare_exchange_strong(none, memory, std::memory_order_acq_rel)) return;
-    }
-    put(places()[next.fetch_add(1, std::memory_order_relaxed) % count], memory);
+    keep(memory);
+    if (users() == 0) let_all_go();  // the last one was closed meanwhile
   }
 
   // A connection begins, and ends: with the last one all that is kept goes.
-  static void add_user() noexcept { users().fetch_add(1, std::memory_order_relaxed); }
+  static void add_user() noexcept { users().fetch_add(1); }
   static void remove_user() noexcept {
-    if (users().fetch_sub(1, std::memory_order_acq_rel) == 1) let_all_go();
+    if (users().fetch_sub(1) == 1) let_all_go();
   }
 
  private:
@@ -122,6 +118,14 @@ class MessageMemories {
   static constexpr std::size_t most = std::size_t{4} << 20;
   using Place = std::atomic<MessageMemory*>;
 
+  static void keep(MessageMemory* memory) noexcept {
+    static std::atomic<std::size_t> next{0};
+    for (auto& place : places()) {
+      MessageMemory* none = nullptr;
+      if (place.compare_exchange_strong(none, memory)) return;
+    }
+    put(places()[next.fetch_add(1, std::memory_order_relaxed) % count], memory);
+  }
   static void let_all_go() noexcept {
     for (auto& place : places()) put(place, nullptr);
   }
@@ -136,9 +140,7 @@ class MessageMemories {
     static std::atomic<std::size_t> number{0};
     return number;
   }
-  static void put(Place& place, MessageMemory* memory) noexcept {
-    delete place.exchange(memory, std::memory_order_acq_rel);
-  }
+  static void put(Place& place, MessageMemory* memory) noexcept { delete place.exchange(memory); }
 };
 
 }  // namespace brood::posix
