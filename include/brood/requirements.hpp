@@ -9,6 +9,8 @@
 #error "brood needs C++20: compile with -std=c++20 or newer"
 #elif !defined(__cpp_exceptions) || !defined(__cpp_rtti)
 #error "brood needs exceptions and run-time type information: no -fno-exceptions, no -fno-rtti"
+#elif defined(forever)
+#error "brood::forever is a macro (Qt's?): include brood before it, or define QT_NO_KEYWORDS"
 #endif
 
 #include <cstddef>
