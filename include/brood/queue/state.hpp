@@ -3,16 +3,16 @@
 // and three lists of waiting threads.
 //
 // Who puts holds the lock of the back, who gets that of the front, and neither asks for the other's
-// as long as there are room and items: these are told by two counts, puts_ and gets_, each written
-// at one end and read at both. (A store that is not two-ended has one lock for both.) Who has to
-// wait, and whoever does anything else, holds both; the front's is taken first.
+// as long as there are room and items: these are told by two counts, puts() and gets(), each
+// written at one end and read at both. (A store that is not two-ended has one lock for both.) Who
+// has to wait, and whoever does anything else, holds both; the front's is taken first.
 //
-// Who waits  | for             | guarded by | chosen by, one at a time
-// -----------+-----------------+------------+------------------------------------------------------
-// getters_   | an item         | the back   | put(); a get() that gave its item back
-// putters_   | room            | the front  | get(); a put() that failed; set_maxsize()
-// joiners_   | dones_ == puts_ | the front  | the task_done() or shutdown() that makes it so, all
-//            |                 |            | at once
+// Who waits  | for              | guarded by | chosen by, one at a time
+// -----------+------------------+------------+-----------------------------------------------------
+// getters()  | an item          | the back   | put(); a get() that gave its item back
+// putters()  | room             | the front  | get(); a put() that failed; set_maxsize()
+// joiners_   | dones_ == puts() | the front  | the task_done() or shutdown() that makes it so, all
+//            |                  |            | at once
 //
 // No wake-up is lost: who is about to wait looks again with both locks held, and is in its list
 // before it lets them go. So a put() either comes before that look, which sees its item, or after,
@@ -57,13 +57,13 @@ class State final : public posix::RefCounted {
     const posix::Deadline deadline{limit};
     if (deadline.expired()) return Outcome::out_of_time;
     posix::Locked lock{ends_};
-    if (!putters_.wait(lock, deadline, [&] { return shut_down_ || has_room(); }))
+    if (!putters().wait(lock, deadline, [&] { return shut_down_ || has_room(); }))
       return Outcome::out_of_time;
     if (shut_down_) return Outcome::shut_down;
     try {
       return push(parcel, lock);
     } catch (...) {
-      const auto next = putters_.choose_one();
+      const auto next = putters().choose_one();
       lock.unlock();
       next.wake();
       throw;
@@ -79,14 +79,14 @@ class State final : public posix::RefCounted {
     const posix::Deadline deadline{limit};
     if (deadline.expired()) return Outcome::out_of_time;
     posix::Locked lock{ends_};
-    if (getters_.empty() && !shut_down_ && !has_item()) look_out(lock);
-    if (!getters_.wait(lock, deadline, [&] { return shut_down_ || has_item(); }))
+    if (getters().empty() && !shut_down_ && !has_item()) look_out(lock);
+    if (!getters().wait(lock, deadline, [&] { return shut_down_ || has_item(); }))
       return Outcome::out_of_time;
     if (!has_item()) return Outcome::shut_down;
     try {
       return pop(parcel, lock);
     } catch (...) {
-      const auto next = getters_.choose_one();
+      const auto next = getters().choose_one();
       lock.unlock();
       next.wake();
       throw;
@@ -103,9 +103,9 @@ class State final : public posix::RefCounted {
     }
     store_.put_back(parcel);
     parcel.forget();
-    gets_.store(gets() - 1, std::memory_order_release);
-    gets_seen_ = gets();
-    const auto getter = getters_.choose_one();
+    store_.front.count.store(gets() - 1, std::memory_order_release);
+    store_.back.seen = gets();
+    const auto getter = getters().choose_one();
     lock.unlock();
     getter.wake();
   }
@@ -129,25 +129,25 @@ class State final : public posix::RefCounted {
       dropping_ = true;
       store_.take_all(dropped);
       finish(puts() - gets());
-      gets_.store(puts(), std::memory_order_release);
-      puts_seen_ = puts();
+      store_.front.count.store(puts(), std::memory_order_release);
+      store_.front.seen = puts();
     }
-    getters_.wake_all();
-    putters_.wake_all();
+    getters().wake_all();
+    putters().wake_all();
   }
 
   void set_maxsize(std::size_t maxsize) {
     const posix::Locked lock{ends_};
     maxsize_.store(maxsize, std::memory_order_relaxed);
-    if (has_room()) putters_.wake_all();
+    if (has_room()) putters().wake_all();
   }
 
   // Snapshots, without a lock.
   std::size_t qsize() const noexcept {
     for (;;) {
-      const std::size_t gets = gets_.load(std::memory_order_acquire);
-      const std::size_t puts = puts_.load(std::memory_order_acquire);
-      if (gets_.load(std::memory_order_relaxed) == gets) return puts - gets;
+      const std::size_t gets = store_.front.count.load(std::memory_order_acquire);
+      const std::size_t puts = store_.back.count.load(std::memory_order_acquire);
+      if (store_.front.count.load(std::memory_order_relaxed) == gets) return puts - gets;
     }
   }
   std::size_t maxsize() const noexcept { return maxsize_.load(std::memory_order_relaxed); }
@@ -157,8 +157,8 @@ class State final : public posix::RefCounted {
   void before_fork() noexcept { ends_.lock(); }
   void after_fork(bool in_child) noexcept {
     if (in_child) {
-      getters_.forget();
-      putters_.forget();
+      getters().forget();
+      putters().forget();
       joiners_.forget();
       patience_.forget();
     }
@@ -169,34 +169,38 @@ class State final : public posix::RefCounted {
   // Both locks, or the one.
   class Ends {
    public:
+    explicit Ends(Store& store) noexcept : store_{store} {}
     void lock() noexcept {
-      front.lock();
-      if constexpr (Store::two_ended) back.lock();
+      store_.front.lock.lock();
+      if constexpr (Store::two_ended) store_.back.lock.lock();
     }
     void unlock() noexcept {
-      if constexpr (Store::two_ended) back.unlock();
-      front.unlock();
+      if constexpr (Store::two_ended) store_.back.lock.unlock();
+      store_.front.lock.unlock();
     }
-    alignas(64) sync::WordLock front;
-    alignas(Store::two_ended ? 64 : 4) sync::WordLock back;
+
+   private:
+    Store& store_;
   };
 
-  sync::WordLock& front() noexcept { return ends_.front; }
-  sync::WordLock& back() noexcept { return Store::two_ended ? ends_.back : ends_.front; }
+  sync::WordLock& front() noexcept { return store_.front.lock; }
+  sync::WordLock& back() noexcept { return Store::two_ended ? store_.back.lock : front(); }
+  sync::WaitList& getters() noexcept { return store_.back.waiting; }
+  sync::WaitList& putters() noexcept { return store_.front.waiting; }
 
   // With the lock of the back.
   bool has_room() noexcept {
     const std::size_t most = maxsize();
-    if (most == 0 || puts() - gets_seen_ < most) return true;
-    gets_seen_ = gets_.load(std::memory_order_acquire);
-    return puts() - gets_seen_ < most;
+    if (most == 0 || puts() - store_.back.seen < most) return true;
+    store_.back.seen = store_.front.count.load(std::memory_order_acquire);
+    return puts() - store_.back.seen < most;
   }
   template <class Lock>
   Outcome push(Parcel<T>& parcel, Lock& lock) {
     store_.push(parcel);
     parcel.forget();
-    puts_.store(puts() + 1, std::memory_order_release);
-    const auto getter = getters_.choose_one();
+    store_.back.count.store(puts() + 1, std::memory_order_release);
+    const auto getter = getters().choose_one();
     lock.unlock();
     getter.wake();
     return Outcome::done;
@@ -204,16 +208,16 @@ class State final : public posix::RefCounted {
 
   // With the lock of the front.
   bool has_item() noexcept {
-    if (gets() != puts_seen_) return true;
-    puts_seen_ = puts_.load(std::memory_order_acquire);
-    return gets() != puts_seen_;
+    if (gets() != store_.front.seen) return true;
+    store_.front.seen = store_.back.count.load(std::memory_order_acquire);
+    return gets() != store_.front.seen;
   }
   template <class Lock>
   Outcome pop(Parcel<T>& parcel, Lock& lock) {
     store_.pop(parcel);
-    gets_.store(gets() + 1, std::memory_order_release);
+    store_.front.count.store(gets() + 1, std::memory_order_release);
     const auto putter =
-        putters_.empty() || is_full() ? sync::WaitList::Chosen{} : putters_.choose_one();
+        putters().empty() || is_full() ? sync::WaitList::Chosen{} : putters().choose_one();
     lock.unlock();
     putter.wake();
     return Outcome::done;
@@ -235,28 +239,19 @@ class State final : public posix::RefCounted {
     if (dones_ == puts()) joiners_.wake_all();
   }
 
-  // Modulo 2^n; each is written at its own end.
-  std::size_t puts() const noexcept { return puts_.load(std::memory_order_relaxed); }
-  std::size_t gets() const noexcept { return gets_.load(std::memory_order_relaxed); }
+  std::size_t puts() const noexcept { return store_.back.count.load(std::memory_order_relaxed); }
+  std::size_t gets() const noexcept { return store_.front.count.load(std::memory_order_relaxed); }
 
   std::atomic<std::size_t> maxsize_;  // written with both locks, as the next two
   std::atomic<bool> shut_down_{false};
   bool dropping_ = false;  // shut down at once: what was in the queue is gone
 
-  Ends ends_;
-  // The back's.
-  std::atomic<std::size_t> puts_{0};
-  std::size_t gets_seen_ = 0;  // gets_ as it was
-  sync::WaitList getters_;
-  // The front's.
-  alignas(64) std::atomic<std::size_t> gets_{0};
-  std::size_t puts_seen_ = 0;  // puts_ as it was
-  std::size_t dones_ = 0;
-  sync::WaitList putters_;
+  Store store_;  // and what is kept at its ends
+  Ends ends_{store_};
+  std::size_t dones_ = 0;  // the front's, as the next
   sync::WaitList joiners_;
 
   sync::Patience patience_{sync::several_processors()};  // of getters
-  Store store_;
   sync::ForkHook hook_{*this};
 };
 

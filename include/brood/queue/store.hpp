@@ -6,7 +6,8 @@
 // A store gives: push(parcel), pop(parcel), put_back(parcel) of what was popped, take_all(Items&)
 // into an empty one; the destructor of Items destroys what it holds. It takes over the item of a
 // parcel, which is then told to forget it. Who pops knows that something is there. If a store is
-// `two_ended`, one thread may push while another pops what was pushed before.
+// `two_ended`, one thread may push while another pops what was pushed before. It has room for what
+// State keeps at each end, `front` and `back`, beside what it keeps there itself.
 #pragma once
 
 #include <atomic>
@@ -19,6 +20,8 @@
 #include <vector>
 
 #include "../posix/exchange.hpp"
+#include "../sync/wait_list.hpp"
+#include "../sync/word_lock.hpp"
 
 namespace brood::queue {
 
@@ -123,74 +126,21 @@ class Parcel<T, true> {
   bool has_item_ = false;
 };
 
+/// What State keeps at an end of a queue. With what the store keeps there it lies in one cache
+/// line: where threads take turns at an end, that line and the item's are all that moves between
+/// them.
+struct End {
+  sync::WordLock lock;
+  std::atomic<std::size_t> count{0};  // of what went in or came out here, modulo 2^n
+  std::size_t seen = 0;               // the count of the other end as it was
+  sync::WaitList waiting;             // for what the other end makes
+};
+
 /// First in, first out: a chain of blocks. The pushing thread writes at its tail, the popping one
 /// reads at its head and hands a block that it has read through back to the other.
 template <class T>
 class FifoStore {
   using Held = typename Parcel<T>::Held;
-
- public:
-  static constexpr bool two_ended = true;
-  using Items = FifoStore;
-
-  FifoStore() noexcept = default;
-  FifoStore(const FifoStore&) = delete;
-  FifoStore& operator=(const FifoStore&) = delete;
-  ~FifoStore() {
-    for (std::size_t left = pushed_ - popped_; left > 0; --left) {
-      Held& held = oldest();
-      Parcel<T>::discard(held);
-      held.~Held();
-    }
-    while (returned_ != nullptr) {
-      Parcel<T>::discard(returned_->held);
-      delete posix::exchange(returned_, returned_->next);
-    }
-    delete head_;
-    delete spare_.load(std::memory_order_relaxed);
-  }
-
-  void push(Parcel<T>& parcel) {
-    if (tail_ == nullptr || tail_end_ == capacity) {
-      Block* block = spare_.exchange(nullptr, std::memory_order_acquire);
-      if (block == nullptr) block = new Block;
-      block->next = nullptr;
-      (tail_ == nullptr ? first_ : tail_->next) = block;
-      tail_ = block;
-      tail_end_ = 0;
-    }
-    ::new (static_cast<void*>(&tail_->slots[tail_end_++])) Held(std::move(parcel.held()));
-    ++pushed_;
-  }
-
-  void pop(Parcel<T>& parcel) noexcept {
-    if (returned_ != nullptr) [[unlikely]] {
-      parcel.accept(returned_->held);
-      delete posix::exchange(returned_, returned_->next);
-    } else {
-      Held& held = oldest();
-      parcel.accept(held);
-      held.~Held();
-    }
-  }
-
-  void put_back(Parcel<T>& parcel) {
-    returned_ = new Returned{std::move(parcel.held()), returned_};
-  }
-
-  /// With nobody at either end.
-  void take_all(FifoStore& other) noexcept {
-    posix::swap(first_, other.first_);
-    posix::swap(head_, other.head_);
-    posix::swap(head_end_, other.head_end_);
-    posix::swap(popped_, other.popped_);
-    posix::swap(returned_, other.returned_);
-    posix::swap(tail_, other.tail_);
-    posix::swap(tail_end_, other.tail_end_);
-    posix::swap(pushed_, other.pushed_);
-  }
-
- private:
   static constexpr std::size_t capacity = sizeof(Held) <= 64 ? 1024 / sizeof(Held) : 16;
   struct Block {
     Block() noexcept {}
@@ -204,31 +154,103 @@ class FifoStore {
     Held held;
     Returned* next;
   };
+  struct Front : End {
+    Block* block = nullptr;
+    std::size_t used = 0;          // slots of it
+    Returned* returned = nullptr;  // the newest first
+  };
+  struct Back : End {
+    Block* block = nullptr;
+    std::size_t used = 0;
+    Block* first = nullptr;  // where the front begins
+  };
+  static_assert(sizeof(Front) <= 64 && sizeof(Back) <= 64);
 
-  // Where it was: the caller destroys it.
-  Held& oldest() noexcept {
-    if (head_ == nullptr) {
-      head_ = first_;
-    } else if (head_end_ == capacity) {
-      Block* const used_up = posix::exchange(head_, head_->next);
-      delete spare_.exchange(used_up, std::memory_order_release);
-      head_end_ = 0;
+ public:
+  static constexpr bool two_ended = true;
+  struct Items {
+    Items() noexcept = default;
+    Items(const Items&) = delete;
+    Items& operator=(const Items&) = delete;
+    ~Items() {
+      while (returned != nullptr) {
+        Parcel<T>::discard(returned->held);
+        delete posix::exchange(returned, returned->next);
+      }
+      for (; block != nullptr; begin = 0) {
+        for (const std::size_t stop = block == last ? end : capacity; begin < stop; ++begin) {
+          Parcel<T>::discard(block->slots[begin]);
+          block->slots[begin].~Held();
+        }
+        delete posix::exchange(block, block->next);
+      }
     }
-    ++popped_;
-    return head_->slots[head_end_++];
+    Returned* returned = nullptr;
+    Block* block = nullptr;  // the first one
+    std::size_t begin = 0;   // where the items of that begin
+    Block* last = nullptr;
+    std::size_t end = 0;  // where the items of that end
+  };
+
+  FifoStore() noexcept = default;
+  FifoStore(const FifoStore&) = delete;
+  FifoStore& operator=(const FifoStore&) = delete;
+  ~FifoStore() {
+    Items items;
+    take_all(items);
+    delete spare_.load(std::memory_order_relaxed);
   }
 
-  // The popping thread's.
-  alignas(64) Block* head_ = nullptr;
-  std::size_t head_end_ = 0;
-  std::size_t popped_ = 0;
-  Returned* returned_ = nullptr;  // the newest first
-  // The pushing thread's.
-  alignas(64) Block* tail_ = nullptr;
-  std::size_t tail_end_ = 0;
-  std::size_t pushed_ = 0;
-  Block* first_ = nullptr;  // where head_ begins
-  std::atomic<Block*> spare_{nullptr};
+  void push(Parcel<T>& parcel) {
+    if (back.block == nullptr || back.used == capacity) {
+      Block* block = spare_.exchange(nullptr, std::memory_order_acquire);
+      if (block == nullptr) block = new Block;
+      block->next = nullptr;
+      (back.block == nullptr ? back.first : back.block->next) = block;
+      back.block = block;
+      back.used = 0;
+    }
+    ::new (static_cast<void*>(&back.block->slots[back.used++])) Held(std::move(parcel.held()));
+  }
+
+  void pop(Parcel<T>& parcel) noexcept {
+    if (front.returned != nullptr) [[unlikely]] {
+      parcel.accept(front.returned->held);
+      delete posix::exchange(front.returned, front.returned->next);
+      return;
+    }
+    if (front.block == nullptr) {
+      front.block = back.first;
+    } else if (front.used == capacity) {
+      Block* const used_up = posix::exchange(front.block, front.block->next);
+      delete spare_.exchange(used_up, std::memory_order_release);
+      front.used = 0;
+    }
+    Held& held = front.block->slots[front.used++];
+    parcel.accept(held);
+    held.~Held();
+  }
+
+  void put_back(Parcel<T>& parcel) {
+    front.returned = new Returned{std::move(parcel.held()), front.returned};
+  }
+
+  /// With nobody at either end.
+  void take_all(Items& items) noexcept {
+    items.returned = posix::exchange(front.returned, nullptr);
+    items.block = front.block == nullptr ? back.first : front.block;
+    items.begin = front.used;
+    items.last = back.block;
+    items.end = back.used;
+    front.block = back.block = back.first = nullptr;
+    front.used = 0;
+  }
+
+  alignas(64) Front front;
+  alignas(64) Back back;
+
+ private:
+  alignas(64) std::atomic<Block*> spare_{nullptr};
 };
 
 /// Last in, first out.
@@ -257,6 +279,8 @@ class LifoStore {
   }
   void put_back(Parcel<T>& parcel) { push(parcel); }
   void take_all(LifoStore& other) noexcept { stack_.swap(other.stack_); }
+
+  End front, back;
 
  private:
   std::vector<Held> stack_;
@@ -321,6 +345,8 @@ class PriorityStore {
   void put_back(Parcel<T>& parcel) { insert(parcel, parcel.arrival); }
 
   void take_all(Items& other) noexcept { items_.heap.swap(other.heap); }
+
+  End front, back;
 
  private:
   void insert(Parcel<T>& parcel, std::uint64_t arrival) {
