@@ -16,16 +16,7 @@ namespace brood::posix {
 /// one of which may have ended and have had the same pid: the pid, and above it how many forks
 /// there were since the program's start. Remembered, and renewed in each forked child (also of a
 /// bare fork(), but not of a raw clone). Never 0.
-inline std::uint64_t this_process() noexcept {
-  static std::atomic<std::uint64_t> known = [] {
-    pthread_atfork(nullptr, nullptr, [] {
-      const std::uint64_t forks = (known.load(std::memory_order_relaxed) >> 32) + 1;
-      known.store(forks << 32 | static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
-    });
-    return std::uint64_t{static_cast<std::uint32_t>(::getpid())};
-  }();
-  return known.load(std::memory_order_relaxed);
-}
+inline std::uint64_t this_process() noexcept;
 
 /// getpid() without the system call.
 inline pid_t this_pid() noexcept { return static_cast<pid_t>(this_process()); }
@@ -58,6 +49,32 @@ inline void on_end(EndStage stage, void (*hook)()) {
   }
   static const int registered = std::atexit(&run_end_hooks);
   static_cast<void>(registered);
+}
+
+// Bodies.
+
+namespace known_process {
+inline constinit std::atomic<std::uint64_t> value{0};  // 0: not asked for yet
+
+[[gnu::noinline]] inline std::uint64_t learn() noexcept {
+  static const std::uint64_t first = [] {
+    pthread_atfork(nullptr, nullptr, [] {
+      const std::uint64_t forks = (value.load(std::memory_order_relaxed) >> 32) + 1;
+      value.store(forks << 32 | static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
+    });
+    const std::uint64_t pid = static_cast<std::uint32_t>(::getpid());
+    value.store(pid, std::memory_order_relaxed);
+    return pid;
+  }();
+  static_cast<void>(first);
+  return value.load(std::memory_order_relaxed);
+}
+}  // namespace known_process
+
+// A pool of threads asks in each task, so this is short enough to be inlined.
+inline std::uint64_t this_process() noexcept {
+  const std::uint64_t known = known_process::value.load(std::memory_order_relaxed);
+  return known != 0 ? known : known_process::learn();
 }
 
 }  // namespace brood::posix
