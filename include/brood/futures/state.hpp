@@ -390,7 +390,7 @@ inline Callback* StateBase::publish(Status status) noexcept {
 }
 
 // With the lock held, which it releases. The caller holds a reference.
-inline Callback* StateBase::publish_locked(Status status) noexcept {
+[[gnu::noinline]] inline Callback* StateBase::publish_locked(Status status) noexcept {
   Callback* callbacks = nullptr;  // turned round: oldest first
   std::uint32_t count = 0;
   while (callbacks_ != nullptr) {
@@ -413,7 +413,7 @@ inline void StateBase::run_callbacks(Callback* first) noexcept {
   while (first != nullptr) posix::exchange(first, first->next_)->run(*this);
 }
 
-inline bool StateBase::sleep(const posix::Deadline& deadline) noexcept {
+[[gnu::noinline]] inline bool StateBase::sleep(const posix::Deadline& deadline) noexcept {
   // A moment's patience, a microsecond or two: a worker that lingers may be at it already.
   for (int i = 0; i < 50; ++i) {
     if (done()) return true;
@@ -444,7 +444,7 @@ inline bool StateBase::wait(const posix::Deadline& deadline) {
     StateBase& state_;
   } waiting{*this, deadline};
   help(waiting);
-  return sleep(deadline);
+  return done() || sleep(deadline);
 }
 
 inline bool StateBase::cancel() noexcept {

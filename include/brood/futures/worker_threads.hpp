@@ -119,9 +119,12 @@ class WorkerThreads final : public posix::RefCounted, public LiveExecutor {
   posix::Ref<PoolTask> take_newest(Worker& me) noexcept;
   posix::Ref<PoolTask> steal(Worker& me) noexcept;
   void execute(Worker& me, PoolTask& task) noexcept;
+  static Status fail(PoolTask& task) noexcept;
+  void call_back(StateBase& state, Callback* callbacks, Worker& me) noexcept;
   void drop(Worker& me, posix::Ref<PoolTask> ended) noexcept;
-  void help_as(Worker& me, PoolTask& task, Waiting& waiting) noexcept;
-  static posix::Ref<PoolTask> take_out(TaskList& list, PoolTask& task) noexcept;
+  void help_with_descendants(Worker& me, PoolTask& task, Waiting& waiting) noexcept;
+  // Whether it was still there; its reference is the caller's then.
+  static bool take_out(TaskList& list, PoolTask& task) noexcept;
 
   // More hands. With the mutex of the shared list; true: call wake() once it is released.
   [[nodiscard]] bool reinforce_locked();
@@ -447,27 +450,32 @@ inline void WorkerThreads::execute(Worker& me, PoolTask& task) noexcept {
   const std::uint64_t outer_line = me.line;
   const std::uint64_t outer_id = outer == nullptr ? 0 : outer->id.load(std::memory_order_relaxed);
   if (outer_id == 0 || !task.descends_from(outer_id)) me.line = 0;
-  Status status = Status::failed;
-  if (mode_.load(std::memory_order_acquire) == broken) {
-    task.drop_call();
-    state.store_error(std::make_exception_ptr(
-        BrokenThreadPool{"the initializer of a worker failed, the pool is not usable"}));
-  } else {
-    status = task.compute();
-  }
+  const Status status =
+      mode_.load(std::memory_order_acquire) == broken ? fail(task) : task.compute();
   me.task = outer;
   me.line = outer_line;
   if (outermost) me.idle.store(true, std::memory_order_release);
-  if (Callback* const callbacks = state.publish(status)) {
-    if (outermost) {
-      // Not yet, it turns out. Whoever has just counted on this worker may need another one.
-      me.idle.store(false, std::memory_order_release);
-      reinforce();
-    }
-    state.run_callbacks(callbacks);
-    if (outermost) me.idle.store(true, std::memory_order_release);
-  }
+  if (Callback* const callbacks = state.publish(status)) call_back(state, callbacks, me);
   --me.depth;
+}
+
+[[gnu::noinline]] inline Status WorkerThreads::fail(PoolTask& task) noexcept {
+  task.drop_call();
+  task.state().store_error(std::make_exception_ptr(
+      BrokenThreadPool{"the initializer of a worker failed, the pool is not usable"}));
+  return Status::failed;
+}
+
+[[gnu::noinline]] inline void WorkerThreads::call_back(StateBase& state, Callback* callbacks,
+                                                       Worker& me) noexcept {
+  const bool outermost = me.depth == 1;
+  if (outermost) {
+    // Not idle yet, it turns out. Whoever has just counted on this worker may need another one.
+    me.idle.store(false, std::memory_order_release);
+    reinforce();
+  }
+  state.run_callbacks(callbacks);
+  if (outermost) me.idle.store(true, std::memory_order_release);
 }
 
 // A result that nobody waits for is destroyed here, which may take any time.
@@ -489,21 +497,32 @@ inline void WorkerThreads::drop(Worker& me, posix::Ref<PoolTask> ended) noexcept
 }
 
 inline void WorkerThreads::help(PoolTask& task, Waiting& waiting) noexcept {
-  if (Worker::current == nullptr || Worker::current->pool.is_forked()) return;
-  Worker::current->pool.help_as(*Worker::current, task, waiting);
-}
-
-inline void WorkerThreads::help_as(Worker& me, PoolTask& task, Waiting& waiting) noexcept {
+  Worker* const me = Worker::current;
+  if (me == nullptr || me->pool.is_forked()) return;
   // The task's home is known by address only: if it is not one of ours, it may be gone.
-  bool is_ours = task.home == &me.tasks || task.home == &shared_;
+  bool is_ours = task.home == &me->tasks || task.home == &me->pool.shared_;
   if (!is_ours)
-    for_each_worker([&](Worker& worker) { is_ours = is_ours || task.home == &worker.tasks; });
+    me->pool.for_each_worker(
+        [&](Worker& worker) { is_ours = is_ours || task.home == &worker.tasks; });
   if (!is_ours) return;
   // Out of its list, unless somebody has taken it out; he will run or drop it.
-  if (const auto queued_task = take_out(*task.home, task)) {
-    execute(me, *queued_task);  // who waits for it keeps it
+  if (take_out(*task.home, task)) {
+    me->pool.execute(*me, task);
+    static_cast<void>(task.drop_owner());  // never the last: who waits for it keeps it
     if (waiting.one()) return;
   }
+  me->pool.help_with_descendants(*me, task, waiting);
+}
+
+inline bool WorkerThreads::take_out(TaskList& list, PoolTask& task) noexcept {
+  const posix::Locked lock{list.mutex};
+  if (!list.has_locked(task)) return false;
+  list.remove_locked(task);
+  return true;
+}
+
+[[gnu::noinline]] inline void WorkerThreads::help_with_descendants(Worker& me, PoolTask& task,
+                                                                   Waiting& waiting) noexcept {
   while (!waiting.over() && !waiting.deadline().expired()) {
     // What it has spawned lies in the list of the worker that runs it, and so does what was
     // spawned by those of its tasks that this worker runs while it waits for them.
@@ -522,13 +541,6 @@ inline void WorkerThreads::help_as(Worker& me, PoolTask& task, Waiting& waiting)
     execute(me, *child);
     drop(me, std::move(child));
   }
-}
-
-inline posix::Ref<PoolTask> WorkerThreads::take_out(TaskList& list, PoolTask& task) noexcept {
-  const posix::Locked lock{list.mutex};
-  if (!list.has_locked(task)) return nullptr;
-  list.remove_locked(task);
-  return posix::Ref<PoolTask>::adopt(&task);
 }
 
 inline void WorkerThreads::stop() noexcept {
