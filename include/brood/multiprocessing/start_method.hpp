@@ -58,12 +58,14 @@ inline std::optional<StartMethod> settled_start_method() noexcept {
 
 inline void set_start_method(StartMethod method, bool force) {
   int before = start_method::unsettled;
-  if (force)
-    start_method::settled.store(static_cast<int>(method));
-  else if (!start_method::settled.compare_exchange_strong(before, static_cast<int>(method)))
+  if (force) {
+    // Not stored for nothing: in the fork server that would have a page copied.
+    if (settled_start_method() != method) start_method::settled.store(static_cast<int>(method));
+  } else if (!start_method::settled.compare_exchange_strong(before, static_cast<int>(method))) {
     throw std::runtime_error{
         "set_start_method: the start method has been set or used already; set it once, early, or "
         "force it"};
+  }
 }
 
 inline StartMethod get_start_method() {

@@ -214,6 +214,11 @@ class LoadedModules {
         &program_);
     program_.id = program_.find_id();
     program_code_ = program_.code();
+    // They lie in the program's file, a page of which each forked child would have to map anew.
+    if (program_.count <= most_headers) {
+      std::memcpy(tables_.headers, program_.headers, program_.count * sizeof *tables_.headers);
+      program_.headers = tables_.headers;
+    }
   }
 
   struct Query {
@@ -248,12 +253,13 @@ class LoadedModules {
 
   // Whether the search is over.
   bool look(Query& query, const dl_phdr_info& info) noexcept {
-    LoadedModule& last = recent_[(query.id != 0 ? query.id >> 1 : query.address >> 16) % places];
+    LoadedModule& last =
+        tables_.recent[(query.id != 0 ? query.id >> 1 : query.address >> 16) % places];
     if (!query.remembered) {
       query.remembered = true;
       if (info.dlpi_subs != unloaded_) {
-        for (LoadedModule& module : recent_) module = {};
-        for (LoadedModule& module : known_) module = {};
+        for (LoadedModule& module : tables_.recent) module = {};
+        for (LoadedModule& module : tables_.known) module = {};
         unloaded_ = info.dlpi_subs;
       }
       if (last.id != 0 && query.wants(last)) {
@@ -263,7 +269,8 @@ class LoadedModules {
     }
     LoadedModule module{info};
     if (query.id == 0 && !query.wants(module)) return false;
-    LoadedModule& known = known_[reinterpret_cast<std::uintptr_t>(module.headers) / 4096 % places];
+    LoadedModule& known =
+        tables_.known[reinterpret_cast<std::uintptr_t>(module.headers) / 4096 % places];
     if (known.headers != module.headers) {
       module.id = module.find_id();
       known = module;
@@ -276,12 +283,18 @@ class LoadedModules {
   }
 
   static constexpr std::size_t places = 32;
+  static constexpr std::size_t most_headers = 24;
+  // Apart from what a fork touches.
+  struct Tables {
+    ElfW(Phdr) headers[most_headers] = {};  // the program's, if there is room
+    LoadedModule recent[places] = {};       // answers, by what was asked for
+    LoadedModule known[places] = {};        // by where their headers lie
+  };
   LoadedModule program_;
   Extent program_code_;
   Mutex mutex_;  // guards the rest
   unsigned long long unloaded_ = 0;
-  LoadedModule recent_[places] = {};  // answers, by what was asked for
-  LoadedModule known_[places] = {};   // by where their headers lie
+  Tables& tables_ = immortal<Tables>();
 };
 
 inline CodePlace place_of(const void* address) {

@@ -36,8 +36,15 @@ class unique_fd {
     const int old = posix::exchange(fd_, fd);
     if (old < 0) return;
     const int saved = errno;
-    ::close(old);
-    errno = saved;
+    // Not written for nothing: after a fork that would have a page copied.
+    if (::close(old) != 0) errno = saved;
+  }
+
+  /// As reset(), but errno is not kept: keeping it takes code on a page of its own, which a child
+  /// that was just forked would have to map for that.
+  void discard() noexcept {
+    const int old = posix::exchange(fd_, -1);
+    if (old >= 0) ::close(old);
   }
 
  private:

@@ -25,6 +25,7 @@ extern "C" {
 [[gnu::weak]] std::FILE* _IO_iter_end();
 [[gnu::weak]] std::FILE* _IO_iter_next(std::FILE*);
 [[gnu::weak]] std::FILE* _IO_iter_file(std::FILE*);
+[[gnu::weak]] extern char __libc_single_threaded;  // since glibc 2.32
 // NOLINTEND(bugprone-reserved-identifier)
 }
 
@@ -36,9 +37,12 @@ inline void flush_all_streams() noexcept {
     ::fflush(nullptr);
     return;
   }
-  _IO_list_lock();
+  // The lock lies on a page that a forked child would have to copy for it.
+  const bool is_alone = &__libc_single_threaded != nullptr && __libc_single_threaded != 0;
+  if (!is_alone) _IO_list_lock();
   for (auto* at = _IO_iter_begin(); at != _IO_iter_end(); at = _IO_iter_next(at)) {
     std::FILE* const stream = _IO_iter_file(at);
+    if (::__fpending(stream) == 0) continue;
     if (::ftrylockfile(stream) != 0) {
       if (::__fwriting(stream) == 0) continue;
       ::flockfile(stream);
@@ -46,7 +50,7 @@ inline void flush_all_streams() noexcept {
     if (::__fwriting(stream) != 0) ::fflush_unlocked(stream);
     ::funlockfile(stream);
   }
-  _IO_list_unlock();
+  if (!is_alone) _IO_list_unlock();
 }
 
 /// Writes out what stdio and the standard iostreams hold, so that a fork does not copy it and an
