@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <brood/posix/socket_pair.hpp>
 #include <brood/posix/spawn.hpp>
@@ -95,6 +96,31 @@ TEST_CASE("a child of the fork server has the signals that the program began wit
           }
           ::_exit(right ? 17 : 1);
         }) == 17);
+}
+
+TEST_CASE("a child of the fork server works where its parent does though the server is there too") {
+  const auto inode = [] {
+    struct stat here {};
+    return ::stat(".", &here) == 0 ? std::uint64_t{here.st_ino} : 0;
+  };
+  const auto code = [&] {
+    return code_of(
+        StartMethod::forkserver,
+        [](std::uint64_t there) {
+          struct stat here {};
+          ::_exit(::stat(".", &here) == 0 && here.st_ino == there ? 17 : 1);
+        },
+        inode());
+  };
+  const std::uint64_t first = inode();
+  CHECK(code() == 17);
+  const posix::unique_fd begin{::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)};
+  REQUIRE(::chdir("/") == 0);
+  const bool is_elsewhere = inode() != first;
+  CHECK(code() == 17);
+  REQUIRE(::fchdir(begin.get()) == 0);
+  CHECK(is_elsewhere);
+  CHECK(code() == 17);
 }
 
 TEST_CASE("the fork server is one small process for the program and all that descend from it") {
@@ -272,6 +298,37 @@ const OwnProgram is_killed("is_killed", [] {
   return 0;
 });
 
+const OwnProgram has_signals(
+    "has_signals",
+    [] {
+      ::signal(SIGINT, [](int) {});
+      ::signal(SIGTERM, [](int) {});
+      ::signal(SIGCHLD, [](int) {});
+      sigset_t mask;
+      sigemptyset(&mask);
+      sigaddset(&mask, SIGINT);
+      sigaddset(&mask, SIGUSR1);
+      ::sigprocmask(SIG_BLOCK, &mask, nullptr);
+      mp::freeze_support();
+      ::kill(server(), SIGINT);  // is nothing to it, nor to those that it forks then
+      std::printf("%d", code_of(StartMethod::forkserver, [] {
+                    sigset_t blocked, pending;
+                    ::sigprocmask(SIG_SETMASK, nullptr, &blocked);
+                    ::sigpending(&pending);
+                    bool right =
+                        sigismember(&blocked, SIGINT) == 1 && sigismember(&blocked, SIGUSR1) == 1 &&
+                        sigismember(&blocked, SIGCHLD) == 0 && sigismember(&pending, SIGINT) == 0;
+                    for (const int signal : {SIGCHLD, SIGINT, SIGTERM}) {
+                      struct sigaction action {};
+                      ::sigaction(signal, nullptr, &action);
+                      right = right && action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+                    }
+                    ::_exit(right ? 17 : 1);
+                  }));
+      return 0;
+    },
+    OwnProgram::Call::nothing);
+
 const OwnProgram ends_normally("ends_normally", [] {
   std::printf("%d", static_cast<int>(server()));
   return 5;
@@ -431,6 +488,10 @@ TEST_CASE("the fork server ends with a killed program and its children live on")
     ::kill(child, SIGKILL);
     CHECK(ends(watched));
   }
+}
+
+TEST_CASE("a child of the fork server has the signals of a program that has changed them before") {
+  CHECK(has_signals.run().said == "17");
 }
 
 TEST_CASE("the fork server ends with the program") {

@@ -6,8 +6,10 @@
 // rest; a spawned process is given it.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <string>
 
@@ -20,6 +22,29 @@
 #include "errors.hpp"
 
 namespace brood::multiprocessing {
+
+/// The working directory at a moment, told from all others that there are as long as somebody keeps
+/// it. Equal ones are one directory at one place in the tree; unknown ones equal nothing.
+struct WorkingDirectory {
+  std::uint64_t device = 0;
+  std::uint64_t file = 0;
+  std::uint64_t mount = 0;  // 0: unknown (before Linux 5.8)
+
+  static WorkingDirectory now() noexcept {
+    WorkingDirectory result;
+#ifdef STATX_MNT_ID
+    struct statx found {};
+    if (::statx(AT_FDCWD, ".", 0, STATX_INO | STATX_MNT_ID, &found) == 0 &&
+        (found.stx_mask & STATX_INO) != 0 && (found.stx_mask & STATX_MNT_ID) != 0)
+      result = {std::uint64_t{found.stx_dev_major} << 32 | found.stx_dev_minor, found.stx_ino,
+                found.stx_mnt_id};
+#endif
+    return result;
+  }
+  bool operator==(const WorkingDirectory& other) const noexcept {
+    return mount != 0 && mount == other.mount && file == other.file && device == other.device;
+  }
+};
 
 /// This process's access to the fork server. Set once, at the start of main() or of a child; then
 /// only read, from any thread.
@@ -51,6 +76,9 @@ class ForkServer {
   int orders() const noexcept { return is_intact() ? orders_.get() : -1; }
   posix::ProcessIdentity identity() const noexcept { return identity_; }
 
+  /// Whether what it forks begins in the directory that this process is in.
+  bool is_in_our_directory() const noexcept { return WorkingDirectory::now() == directory_; }
+
   /// "the fork server (pid 7) was killed by SIGKILL (signal 9)"
   static std::string fate();
 
@@ -81,6 +109,7 @@ class ForkServer {
   dev_t device_ = 0;
   posix::unique_fd server_;  // readable when it has ended
   posix::ProcessIdentity identity_;
+  WorkingDirectory directory_;              // its own
   std::uint64_t owner_ = 0;                 // who has forked it
   posix::Ref<posix::SharedChild> process_;  // there
 };
@@ -101,7 +130,9 @@ inline void ForkServer::start(posix::RunOrdered run, void (*rehearse)() noexcept
       } catch (const os::OSError&) {  // there is none to spare: its death is seen less soon
       }
       rehearse();
+      server.directory_ = WorkingDirectory::now();
     });
+    directory_ = WorkingDirectory::now();
     identity_ = posix::ProcessIdentity::of(process_->pid());
     if (process_->pidfd() >= 0) server_ = posix::duplicate(process_->pidfd());
   } catch (...) {

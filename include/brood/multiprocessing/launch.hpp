@@ -159,7 +159,7 @@ inline std::string prepare(StartMethod method, const LaunchEntry& entry, std::st
       record.orders = descriptors.add(orders);
       record.server = ForkServer::here().identity().word();
     }
-  } else {
+  } else if (!ForkServer::here().is_in_our_directory()) {
     luggage.directory = posix::unique_fd{
         posix::check(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open the working directory")};
     record.directory = descriptors.add(luggage.directory.get());
@@ -211,18 +211,21 @@ inline void become(PreparationTexts& texts, bool is_known) {
 }
 
 /// Whether the fork server has become what the process is to be, before it forked it.
-inline bool is_introduced = false;
+struct Introduction {
+  bool is_done = false;
+};
+inline bool& is_introduced() noexcept { return posix::immortal<Introduction>().is_done; }
 
 /// In the fork server: becomes that, if the message is whole and sound. In memory of its own that
 /// costs less than in the process, where each page that is written must be copied.
 inline void introduce(std::string_view told) noexcept {
-  is_introduced = false;
+  is_introduced() = false;
   if (told.empty()) return;
   try {
     PreparationTexts texts{told};
     if (texts.record.spool != Reduction::no_descriptor) return;
     become(texts, false);
-    is_introduced = true;
+    is_introduced() = true;
   } catch (const std::exception&) {  // the process will tell
   }
 }
@@ -236,8 +239,8 @@ inline void run(std::string_view told, Reduction& descriptors, End end) {
     spool = read_spool(descriptors.take(record.spool, S_IFREG).get());
     texts.go_on_with(spool);
   }
-  become(texts, is_introduced);
-  is_introduced = true;
+  become(texts, is_introduced());
+  is_introduced() = true;
   if (end == End::by_std_exit) {
     ForkServer::here().note_support();
     if (record.command[0] != '\0') ::prctl(PR_SET_NAME, record.command);
@@ -246,8 +249,9 @@ inline void run(std::string_view told, Reduction& descriptors, End end) {
                               posix::ProcessIdentity{record.server});
   }
   if (record.directory != Reduction::no_descriptor) {
-    const auto directory = descriptors.take(record.directory);
+    auto directory = descriptors.take(record.directory);
     posix::check(::fchdir(directory.get()), "change to the parent's directory");
+    directory.discard();
   }
   const std::string entry_path{texts.take(record.entry_path)};
   const std::string code_path{texts.take(record.code_path)};
@@ -285,7 +289,7 @@ inline void run(std::string_view told, Reduction& descriptors, End end) {
   } catch (...) {
     posix::flush_output();
     std::fprintf(stderr, "Process %s:\n%s\n",
-                 is_introduced ? Processes::here().self()->name().c_str() : "without a name",
+                 is_introduced() ? Processes::here().self()->name().c_str() : "without a name",
                  posix::describe(std::current_exception()).c_str());
   }
   end_process(1, end);

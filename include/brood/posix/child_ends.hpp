@@ -17,16 +17,20 @@ class ChildEnds {
       : signals_{own_new(::signalfd(-1, &only_sigchld(), SFD_CLOEXEC | SFD_NONBLOCK), "signalfd")} {
   }
 
-  /// In that process: SIGCHLD gets its default action, and it alone is blocked from now on.
-  void take_charge() noexcept {
+  /// In that process: SIGCHLD gets its default action, and from now on it alone is blocked, or it
+  /// and `another`.
+  void take_charge(int another = SIGCHLD) noexcept {
     ::signal(SIGCHLD, SIG_DFL);
-    ::sigprocmask(SIG_SETMASK, &only_sigchld(), nullptr);
+    sigset_t blocked = only_sigchld();
+    sigaddset(&blocked, another);
+    ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
   }
 
   /// Readable when reap() has something to do.
   int fileno() const noexcept { return signals_.get(); }
 
-  /// Calls f(pid, code, usage) for each child that has ended (code -N: death by signal N).
+  /// Calls f(pid, code, usage) for each child that has ended (code -N: death by signal N), until it
+  /// returns false: there are no others.
   template <class F>
   void reap(F f) {
     signalfd_siginfo ignored;  // one stands for all that ended meanwhile
@@ -35,12 +39,13 @@ class ChildEnds {
       siginfo_t info{};
       rusage usage{};
       if (wait_id(P_ALL, 0, &info, WEXITED | WNOHANG, &usage) != 0 || info.si_pid == 0) return;
-      f(info.si_pid, info.si_code == CLD_EXITED ? info.si_status : -info.si_status, usage);
+      if (!f(info.si_pid, info.si_code == CLD_EXITED ? info.si_status : -info.si_status, usage))
+        return;
     }
   }
 
   /// In a child: closes the descriptor.
-  void close() noexcept { signals_.reset(); }
+  void close() noexcept { signals_.discard(); }
 
  private:
   static const sigset_t& only_sigchld() noexcept {

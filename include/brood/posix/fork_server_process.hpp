@@ -172,8 +172,9 @@ class ForkServerProcess {
         report({ForkReport::Kind::ended, worker.index, pid, code,
                 static_cast<std::uint64_t>(usage.ru_maxrss) * 1024});
         living_.erase_unordered(&worker);
-        return;
+        break;
       }
+      return !living_.empty();
     });
   }
 

@@ -83,6 +83,9 @@ class ProcessServer {
       set_signals();
       detach_stdin();
       keep_spare();
+      // Now, and not small: so they are allocated together, and few pages are written to.
+      came_.reserve(64);
+      started_.reserve(64);
       catch_exit_in_forked_child();  // the children inherit it
       for (;;) {
         pollfd entries[] = {
@@ -103,16 +106,21 @@ class ProcessServer {
     unique_fd relay;
   };
 
-  // Ctrl-C is for the program. The children begin with what the program had.
+  // Ctrl-C is for the program, and blocked here. The children begin with what the program had,
+  // which most often takes them one call.
   void set_signals() noexcept {
-    for (std::size_t i = 0; i < changed_count; ++i) ::sigaction(changed[i], nullptr, &actions_[i]);
-    ::signal(SIGINT, SIG_IGN);
+    ::sigaction(SIGTERM, nullptr, &on_sigterm_);
+    ::sigaction(SIGCHLD, nullptr, &on_sigchld_);
     ::signal(SIGTERM, SIG_DFL);
-    ends_.take_charge();
+    ends_.take_charge(SIGINT);
   }
   void restore_signals() noexcept {
-    for (std::size_t i = 0; i < changed_count; ++i) ::sigaction(changed[i], &actions_[i], nullptr);
-    ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
+    if (!is_default(on_sigterm_)) ::sigaction(SIGTERM, &on_sigterm_, nullptr);
+    if (!is_default(on_sigchld_)) ::sigaction(SIGCHLD, &on_sigchld_, nullptr);
+    pthread_sigmask(SIG_SETMASK, &mask_, nullptr);
+  }
+  static bool is_default(const struct sigaction& action) noexcept {
+    return action.sa_handler == SIG_DFL && action.sa_flags == 0;
   }
 
   bool keep_spare() noexcept {
@@ -122,28 +130,27 @@ class ProcessServer {
 
   // One order. False at the end of all who could give one.
   bool obey() {
-    List<unique_fd> came;
     std::size_t length = 0;
     int trouble = 0;
     spare_.reset();
     try {
-      length = receive_some(orders_.get(), packet_, sizeof packet_, came, MSG_DONTWAIT);
+      length = receive_some(orders_.get(), packet_, sizeof packet_, came_, MSG_DONTWAIT);
       if (!keep_spare()) trouble = EMFILE;
     } catch (const os::OSError& error) {
       trouble = error.code().value();
     }
-    if (came.empty() && trouble == 0 && length == 0) return false;
-    if (!came.empty()) {
-      unique_fd relay = std::move(came[0]);
-      for (std::size_t i = 1; i < came.size(); ++i) came[i - 1] = std::move(came[i]);
-      came.pop_back();
+    if (came_.empty() && trouble == 0 && length == 0) return false;
+    if (!came_.empty()) {
+      unique_fd relay = std::move(came_[0]);
+      for (std::size_t i = 1; i < came_.size(); ++i) came_[i - 1] = std::move(came_[i]);
+      came_.pop_back();
       if (trouble != 0)
         refuse(relay, trouble);
       else if (is_order(length))
-        start(std::string_view{packet_, length}.substr(sizeof(ProcessOrder)), came,
+        start(std::string_view{packet_, length}.substr(sizeof(ProcessOrder)), came_,
               std::move(relay));
     }
-    came.clear();
+    came_.clear();
     if (!spare_) keep_spare();  // in the place of what came
     return true;
   }
@@ -159,7 +166,7 @@ class ProcessServer {
     run_.prepare(told);
     const pid_t pid = ::fork();
     if (pid == 0) {
-      relay.reset();
+      relay.discard();
       become_child();
       run_.run(told, std::move(descriptors));
       ::_exit(1);
@@ -195,10 +202,10 @@ class ProcessServer {
   }
 
   void become_child() noexcept {
-    orders_.reset();
-    spare_.reset();
+    orders_.discard();
+    spare_.discard();
     ends_.close();
-    program_.reset();
+    program_.discard();
     started_.clear();
     restore_signals();
   }
@@ -210,8 +217,9 @@ class ProcessServer {
         tell(started.relay,
              {.kind = RelayReport::Kind::ended, .pid = pid, .detail = code, .usage = usage});
         started_.erase_unordered(&started);
-        return;
+        break;
       }
+      return !started_.empty();
     });
   }
 
@@ -224,18 +232,17 @@ class ProcessServer {
         [&] { return ::send(relay.get(), &report, sizeof report, MSG_NOSIGNAL | MSG_DONTWAIT); });
   }
 
-  static constexpr int changed[] = {SIGINT, SIGTERM, SIGCHLD};
-  static constexpr std::size_t changed_count = sizeof changed / sizeof changed[0];
-
   unique_fd orders_;
   unique_fd spare_;
   const RunOrdered run_;
   const pid_t program_pid_ = ::getpid();
   unique_fd program_;
   ChildEnds ends_;
-  struct sigaction actions_[changed_count];
+  struct sigaction on_sigterm_;
+  struct sigaction on_sigchld_;
   sigset_t mask_{};
   List<Started> started_;                          // and not ended, in no order
+  List<unique_fd> came_;                           // with the order at hand
   char packet_[sizeof(ProcessOrder) + most_told];  // the order at hand
 };
 
