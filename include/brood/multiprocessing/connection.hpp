@@ -195,11 +195,11 @@ std::pair<Connection, Connection> Pipe(bool duplex = true);
 // thread then. (Else that one would go on with a number that may mean another file by now.) One
 // word tells, in a forked child too, where the calls of the parent's other threads do not run:
 //
-//   bits of `use` | meaning                           | in a process with another pid
-//   --------------+-----------------------------------+------------------------------
-//   63 to 32      | the pid that the rest is about    | is replaced by the next call
-//   31            | closed: nobody enters any more    | holds there too
-//   30 to 0       | calls that run                    | none
+//   bits of `use` | meaning                                  | in a forked child
+//   --------------+------------------------------------------+-----------------------------
+//   63 to 32      | this_process()'s forks, where it is so   | is replaced by the next call
+//   31            | closed: nobody enters any more           | holds there too
+//   30 to 0       | calls that run                           | none
 class Connection::State final : public posix::RefCounted {
  public:
   State(int fd, bool may_read, bool may_write) : readable{may_read}, writable{may_write}, fd_{fd} {
@@ -235,8 +235,8 @@ class Connection::State final : public posix::RefCounted {
   static constexpr std::uint64_t users = closed_bit - 1;
 
   static std::uint64_t here(std::uint64_t word) noexcept {
-    const auto pid = static_cast<std::uint32_t>(posix::this_pid());
-    return word >> 32 == pid ? word : std::uint64_t{pid} << 32 | (word & closed_bit);
+    const std::uint64_t forks = posix::this_process() >> 32;
+    return word >> 32 == forks ? word : forks << 32 | (word & closed_bit);
   }
   void drop() noexcept {
     if (posix::unique_fd{fd_.exchange(-1)}) posix::MessageMemories::remove_user();

@@ -187,9 +187,9 @@ class Queue {
 
   /// This process will not use the queue any more: most calls throw std::invalid_argument from now
   /// on. Others are not concerned.
-  void close() const noexcept { state_->closed_in.store(posix::this_pid()); }
+  void close() const noexcept { state_->closed_in.store(posix::this_process()); }
   bool is_closed() const noexcept {
-    return state_->closed_in.load(std::memory_order_relaxed) == posix::this_pid();
+    return state_->closed_in.load(std::memory_order_relaxed) == posix::this_process();
   }
   /// Python waits here for its feeder thread. There is none, so this only checks that close() was
   /// called: std::logic_error if not.
@@ -252,7 +252,7 @@ class Queue {
         : core{options.maxsize, options.transport, joinable} {}
     State(const ReducedQueue& numbers, Reduction& reduction) : core{numbers, reduction} {}
     QueueCore core;
-    std::atomic<pid_t> closed_in{0};  // a fork starts with it open
+    std::atomic<std::uint64_t> closed_in{0};  // a fork starts with it open
   };
 
   struct InBytes : Message {

@@ -14,8 +14,9 @@ namespace brood::posix {
 
 /// What tells this process from all others, as long as it lives, and from all that it is a copy of,
 /// one of which may have ended and have had the same pid: the pid, and above it how many forks
-/// there were since the program's start. Remembered, and renewed in each forked child (also of a
-/// bare fork(), but not of a raw clone). Never 0.
+/// there were since the program's start, which alone tells it from what it is a copy of.
+/// Remembered, and renewed in each forked child (also of a bare fork(), but not of a raw clone).
+/// Never 0.
 inline std::uint64_t this_process() noexcept;
 
 /// getpid() without the system call.
@@ -56,18 +57,16 @@ inline void on_end(EndStage stage, void (*hook)()) {
 namespace known_process {
 inline constinit std::atomic<std::uint64_t> value{0};  // 0: not asked for yet
 
+// The first call. No other thread waits for it, so that a fork in its middle leaves nothing undone;
+// if several are here at once, each fork counts for more than one.
 [[gnu::noinline]] inline std::uint64_t learn() noexcept {
-  static const std::uint64_t first = [] {
-    pthread_atfork(nullptr, nullptr, [] {
-      const std::uint64_t forks = (value.load(std::memory_order_relaxed) >> 32) + 1;
-      value.store(forks << 32 | static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
-    });
-    const std::uint64_t pid = static_cast<std::uint32_t>(::getpid());
-    value.store(pid, std::memory_order_relaxed);
-    return pid;
-  }();
-  static_cast<void>(first);
-  return value.load(std::memory_order_relaxed);
+  pthread_atfork(nullptr, nullptr, [] {
+    const std::uint64_t forks = (value.load(std::memory_order_relaxed) >> 32) + 1;
+    value.store(forks << 32 | static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
+  });
+  const std::uint64_t pid = static_cast<std::uint32_t>(::getpid());
+  std::uint64_t known = 0;
+  return value.compare_exchange_strong(known, pid, std::memory_order_relaxed) ? pid : known;
 }
 }  // namespace known_process
 
