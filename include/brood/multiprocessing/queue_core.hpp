@@ -309,6 +309,7 @@ class QueueCore final : public posix::RefCounted {
   /// Polls readable while a message lies here.
   int fileno() {
     if (shared_.polled.load() == 0) shared_.polled.store(1);
+    full_fence();  // pairs with that in settle_descriptor()
     ring_.settle();
     return readiness_.get();
   }
@@ -337,7 +338,8 @@ class QueueCore final : public posix::RefCounted {
   class Seat {
    public:
     Seat(posix::RobustMutex& mutex, const posix::Deadline& deadline)
-        : mutex_{mutex}, taken_{mutex.lock(deadline.sooner(posix::RobustMutex::watchdog), [] {})} {}
+        : mutex_{mutex},
+          taken_{mutex.lock(deadline.sooner(posix::RobustMutex::watchdog), posix::NoRepair{})} {}
     ~Seat() {
       if (taken_) mutex_.unlock();
     }
@@ -463,8 +465,21 @@ class QueueCore final : public posix::RefCounted {
     return true;
   }
 
+  // After the take of an item. Either this sees that somebody polls, or fileno(), called by that
+  // one, sees the item gone: each has written its own word before it reads the other's.
   void settle_descriptor() {
+    full_fence();
     if (shared_.polled.load(std::memory_order_relaxed) != 0) ring_.settle();
+  }
+
+  // What was written before is seen by others before anything that comes is read. On x86 that holds
+  // once a lock has been let go, as at the end of a take, and after the store of fileno().
+  static void full_fence() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+#else
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
   }
 
   // Whether there is something to take, and it must lie in the ring.
@@ -560,7 +575,8 @@ class QueueCore final : public posix::RefCounted {
                             {closed_.get(), POLLIN, 0},
                             {pipe_.read.get(), POLLIN, 0}};  // poll ignores a negative one
         shared_.sleeps.fetch_add(1, std::memory_order_relaxed);
-        if (posix::poll_until(entries, 3, deadline) == 0) break;
+        // Something may seem to be there all the time, with a producer that is stopped.
+        if (posix::poll_until(entries, 3, deadline) == 0 || deadline.expired()) break;
         notice_shutdown(entries[1]);
       }
     } while (!deadline.expired());
@@ -633,7 +649,7 @@ class QueueCore final : public posix::RefCounted {
   posix::PipeEnds pipe_;
   posix::EventFd closed_;
   posix::unique_fd readiness_;
-  sync::Patience patience_{os::process_cpu_count() > 1};  // of whoever sits
+  sync::Patience patience_{sync::several_processors()};  // of whoever sits
   std::atomic<std::uint32_t> sleeps_seen_{0}, puts_since_{0};
 };
 

@@ -147,7 +147,8 @@ class Ledger {
   bool join(const posix::Deadline& deadline, QueueEmpty queue_empty, Stuck stuck) {
     if (unfinished() <= 0) return true;
     // Every now and then also those behind the seat look, as who is in it may have been stopped.
-    while (!words_.joiners_seat.lock(deadline.sooner(posix::RobustMutex::watchdog), [] {})) {
+    while (!words_.joiners_seat.lock(deadline.sooner(posix::RobustMutex::watchdog),
+                                     posix::NoRepair{})) {
       if (unfinished() <= 0) return true;
       if (deadline.expired()) return false;
     }

@@ -19,7 +19,8 @@
 
 namespace brood::sync {
 
-/// Whether this process may use more than one processor, as it was when first asked.
+/// Whether this process may use more than one processor, as it was when first asked. (A cgroup may
+/// grant it less than the time of two, but in that time they run at once.)
 inline bool several_processors() noexcept {
   static const bool several = [] {
     cpu_set_t set;  // too small for the machine: it has several

@@ -16,6 +16,9 @@
 // Whoever dies before a store has changed nothing; whoever dies after it has done it. An event is
 // at worst readable with nothing there: who was woken looks under the lock, and clears it then.
 // Locks are taken in the order consumers, producers.
+//
+// Whoever is stopped while it has a lock, by a signal or a debugger, keeps it until it goes on.
+// take() finds nothing then, so that a wait with a limit ends by that; the others wait for it.
 #pragma once
 
 #include "../posix/event_fd.hpp"
@@ -86,7 +89,8 @@ class Ring {
   /// Takes the oldest record: `take(const std::byte*, size)` copies it out; the same rules as for
   /// `fill`, but it may throw, which leaves the record. Before that, once a record is known to be
   /// there, `instead()` is asked, and if it returns true the record stays and the result is true.
-  /// False when the ring is empty. `woken` says that the items event was seen readable.
+  /// False when the ring is empty, or a consumer is stopped while it takes something. `woken` says
+  /// that the items event was seen readable; it stays so if a producer is stopped while it puts.
   template <class Instead, class Take>
   bool take(bool woken, Instead instead, Take take) {
     bool instead_was_true = false;
@@ -108,14 +112,15 @@ class Ring {
                           Commit commit) {
     RingControl& shared = memory_.control();
     if (!woken && !has_more() && empty()) return 0;
-    const ConsumersLock lock{*this};
+    const ConsumersLock lock{*this, Stopped::give_up};
+    if (!lock) return 0;
     const RingPosition head = this->head();
     const std::uint64_t oldest = ordinal(head);
     // Before `instead` is asked: what is put after that has to wait.
     while (!has_more(oldest)) {
       const RingPosition tail = this->tail();
       if (tail == head) {
-        if (clear_items_if_empty()) return 0;
+        if (settle_if_empty()) return 0;
       } else if (ordinal(tail) > oldest) {
         published_.store(ordinal(tail), std::memory_order_relaxed);
       } else {
@@ -179,11 +184,11 @@ class Ring {
   bool items_signalled() const noexcept {
     return memory_.control().items_signalled.load(std::memory_order_relaxed) != 0;
   }
-  /// Makes items_fd() unreadable if nothing lies here.
+  /// Makes items_fd() unreadable if nothing lies here, unless somebody is stopped as in take().
   void settle() {
     if (!items_signalled() || !empty()) return;
-    const ConsumersLock lock{*this};
-    if (head() == tail()) clear_items_if_empty();
+    const ConsumersLock lock{*this, Stopped::give_up};
+    if (lock && head() == tail()) settle_if_empty();
   }
 
   /// Readable when a bounded ring may have room. To wait for room: put(), then expect_room(), and
@@ -205,14 +210,17 @@ class Ring {
   const RingMemory& memory() const noexcept { return memory_; }
 
  private:
+  using Stopped = posix::RobustMutex::Stopped;
+
   struct ProducersLock : posix::RobustLock {
     explicit ProducersLock(Ring& ring, const posix::Deadline& deadline = posix::Deadline{forever})
         : RobustLock{ring.memory_.control().producers, deadline,
                      [&ring] { ring.repair_producers(); }} {}
   };
   struct ConsumersLock : posix::RobustLock {
-    explicit ConsumersLock(Ring& ring)
-        : RobustLock{ring.memory_.control().consumers, [&ring] { ring.repair_consumers(); }} {}
+    explicit ConsumersLock(Ring& ring, Stopped stopped = Stopped::wait)
+        : RobustLock{ring.memory_.control().consumers, posix::Deadline{forever},
+                     [&ring] { ring.repair_consumers(); }, stopped} {}
   };
 
   RingPosition head() const noexcept {
@@ -245,13 +253,15 @@ class Ring {
 
   // With the consumers' lock held: false if something came. A producer of a stream has its lock
   // nearly always, and whoever waits for that hardly ever gets it; but then there is something to
-  // take long since. So this looks now and then, ever more seldom, as a producer may be stopped.
-  bool clear_items_if_empty() {
-    for (std::int64_t step = first_step;; step = step < longest_step ? 2 * step : step) {
+  // take long since. So this looks now and then, ever more seldom. It gives up when a producer
+  // must have been stopped: nothing lies here then, though the event is as it was.
+  bool settle_if_empty() {
+    for (std::int64_t step = first_step;; step *= 2) {
       const ProducersLock lock{*this, posix::Deadline{std::chrono::nanoseconds{step}}};
       const RingPosition at = tail();
       if (head() != at) return false;
-      if (!lock) continue;
+      if (!lock && step < longest_step) continue;
+      if (!lock) return true;
       memory_.control().items_signalled.store(0, std::memory_order_relaxed);
       items_.clear();
       memory_.tidy_empty(at);

@@ -93,7 +93,8 @@ class SharedCondition {
         if (seated_ || grants.count > 0)
           posix::futex_wait(condition.bell_, heard, deadline, posix::Scope::process_shared);
         else  // Every now and then also those behind the seat look: see SeatedMonitor.
-          seated_ = condition.seat_.lock(deadline.sooner(posix::RobustMutex::watchdog), [] {});
+          seated_ = condition.seat_.lock(deadline.sooner(posix::RobustMutex::watchdog),
+                                         posix::NoRepair{});
       }
     }
     ~Seat() { leave(); }

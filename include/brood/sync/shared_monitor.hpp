@@ -48,7 +48,7 @@ class SharedMonitor {
 
     // State is sound at every instruction: nothing to repair.
     void lock() {
-      mutex_.lock(posix::Deadline{forever}, [] {});
+      mutex_.lock(posix::Deadline{forever}, posix::NoRepair{});
       held_ = true;
     }
     void unlock() noexcept {
@@ -88,7 +88,7 @@ class SharedMonitor {
   /// With the lock held, before the state says that somebody acts: those who wait get to know of
   /// it, to wait for the actor's death as well as for its end.
   void begin_action() {
-    actor_.lock(posix::Deadline{forever}, [] {});
+    actor_.lock(posix::Deadline{forever}, posix::NoRepair{});
     wake_all();
   }
   /// By the actor, without the lock, when the state does not say so any more.
@@ -104,7 +104,7 @@ class SharedMonitor {
     // The actor holds this from before the state says so until after it does not. So whoever gets
     // it knows that this very action is over, or its actor dead. It must be let go before the lock
     // is taken: who begins an action takes them in the other order.
-    const bool over = actor_.lock(deadline, [] {});
+    const bool over = actor_.lock(deadline, posix::NoRepair{});
     if (over) actor_.unlock();
     hold.lock();
     if (over && acting()) bury();
@@ -129,7 +129,8 @@ class SeatedMonitor : public SharedMonitor {
     while (!ready()) {
       if (deadline.expired()) return false;
       hold.unlock();
-      const bool seated = seat_.lock(deadline.sooner(posix::RobustMutex::watchdog), [] {});
+      const bool seated =
+          seat_.lock(deadline.sooner(posix::RobustMutex::watchdog), posix::NoRepair{});
       hold.lock();
       if (!seated) continue;
       const bool done = SharedMonitor::wait(hold, deadline, ready);
