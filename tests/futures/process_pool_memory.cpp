@@ -72,6 +72,34 @@ TEST_CASE("process pool table has room for large data while it is trimmed") {
   CHECK(refused == 0);
 }
 
+TEST_CASE("process pool table has room for one of two that look for the last of it at once") {
+  TaskTable table(1);
+  constexpr std::size_t units = 800, size = 500 * TaskTable::unit_size;
+  constexpr int rounds = 1000;
+  std::atomic<int> begun{0}, claims{0};
+  int wrong = 0;
+  // Both begin a round together, and end it together.
+  const auto meet = [&begun](int round) {
+    ++begun;
+    while (begun < 2 * round) ::sched_yield();
+  };
+  const auto look = [&](bool judges) {
+    for (int round = 0; round < rounds; ++round) {
+      meet(3 * round + 1);
+      const auto first = table.claim_units(size, TaskTable::pool, units);
+      if (first) ++claims;
+      meet(3 * round + 2);
+      if (judges && claims.exchange(0) != 1) ++wrong;
+      if (first) table.free_units(*first, size);
+      meet(3 * round + 3);
+    }
+  };
+  std::thread other([&] { look(false); });
+  look(true);
+  other.join();
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("process pool table knows what memory it has when its descriptor is closed") {
   TaskTable table(1);
   const auto first = table.claim_units(3 * mib, TaskTable::pool);

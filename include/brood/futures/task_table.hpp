@@ -83,6 +83,7 @@
 #include "../posix/futex.hpp"
 #include "../posix/mapping.hpp"
 #include "../posix/memory_limit.hpp"
+#include "../posix/robust_mutex.hpp"
 #include "../sync/patience.hpp"
 #include "remote_call.hpp"
 #include "remote_exception.hpp"
@@ -183,6 +184,7 @@ class TaskTable {
     std::atomic<std::uint32_t> lowest_unit;                   // where a search starts: a hint
     std::atomic<std::uint32_t> used_units;                    // beyond these none was ever claimed
     std::atomic<std::uint32_t> trims;                         // odd: one is under way; slept on
+    posix::RobustMutex search;                                // guards a search for several units
   };
 
   explicit TaskTable(std::uint32_t workers) : workers_{workers} {
@@ -200,7 +202,7 @@ class TaskTable {
     lay_out();
     new (shared_) Shared{};
     shared_->cursor.store(1, std::memory_order_relaxed);  // 0 is in no entry of a fresh ring
-    shared_->several_processors = os::process_cpu_count() > 1;
+    shared_->several_processors = sync::several_processors();
   }
 
   /// What another process needs to have the same table: these and the two descriptors.
@@ -245,13 +247,15 @@ class TaskTable {
     end = std::min<std::size_t>(end, units_);
     if (count > end) return std::nullopt;
     std::optional<std::uint32_t> first;
-    while (!first) {
-      const std::uint32_t trims = shared_->trims.load();
-      const std::uint32_t hint = shared_->lowest_unit.load(relaxed);
-      first = claim_run(hint, end, count, owner);
-      if (!first && hint != 0) first = claim_run(0, end, count, owner);
-      if (!first && !was_trimmed_since(trims)) return std::nullopt;
+    if (count == 1) first = search(end, count, owner);
+    if (!first) {
+      // What a search has claimed on its way and lets go again is in the way of others. One who is
+      // stopped meanwhile is waited for no longer than that.
+      const posix::RobustLock alone{shared_->search, posix::Deadline{posix::RobustMutex::watchdog},
+                                    posix::NoRepair{}};
+      first = search(end, count, owner);
     }
+    if (!first) return std::nullopt;
     shared_->lowest_unit.store(static_cast<std::uint32_t>(*first + count), relaxed);
     if (const int error = reserve(*first, size)) {
       free_units(*first, size);
@@ -502,6 +506,16 @@ class TaskTable {
     event_identity_ = posix::FileIdentity{done_event_.get()};
   }
 
+  std::optional<std::uint32_t> search(std::size_t end, std::size_t count,
+                                      std::uint16_t owner) noexcept {
+    for (;;) {
+      const std::uint32_t trims = shared_->trims.load();
+      const std::uint32_t hint = shared_->lowest_unit.load(relaxed);
+      auto first = claim_run(hint, end, count, owner);
+      if (!first && hint != 0) first = claim_run(0, end, count, owner);
+      if (first || !was_trimmed_since(trims)) return first;
+    }
+  }
   std::optional<std::uint32_t> claim_run(std::size_t from, std::size_t end, std::size_t count,
                                          std::uint16_t owner) noexcept {
     std::size_t run = 0;
