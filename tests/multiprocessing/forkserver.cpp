@@ -429,6 +429,24 @@ const OwnProgram runs_out("runs_out", [] {
   return 0;
 });
 
+const OwnProgram has_no_numbers("has_no_numbers", [] {
+  rlimit before{};
+  ::prlimit(server(), RLIMIT_NOFILE, nullptr, &before);
+  const rlimit below{3, before.rlim_max};
+  ::prlimit(server(), RLIMIT_NOFILE, &below, nullptr);
+  for (int i = 0; i < 2; ++i) {
+    try {
+      started(StartMethod::forkserver, [] {});
+      std::printf("started;");
+    } catch (const brood::os::OSError& error) {
+      std::printf("%d;", error.code().value() == EMFILE);
+    }
+  }
+  ::prlimit(server(), RLIMIT_NOFILE, &before, nullptr);
+  std::printf("%d", code_of(StartMethod::forkserver, [] { std::exit(4); }));
+  return 0;
+});
+
 const OwnProgram has_many_under_way(
     "has_many_under_way",
     [] {
@@ -519,6 +537,12 @@ TEST_CASE("a fork server without descriptors says so and goes on when it has som
   if (support::under_asan)
     SKIP("UndefinedBehaviorSanitizer needs a descriptor to look at an object");
   CHECK(runs_out.run().said == "1 1;1;1;4");
+}
+
+TEST_CASE("a fork server that may have no more descriptors is not taken for a dead one") {
+  if (support::under_asan)
+    SKIP("UndefinedBehaviorSanitizer needs a descriptor to look at an object");
+  CHECK(has_no_numbers.run().said == "1;1;4");
 }
 
 TEST_CASE("what is sent to a process that was ordered is checked") {

@@ -52,6 +52,16 @@ bool readable(int fd, brood::Timeout limit) {
   return brood::posix::wait_readable(fd, brood::posix::Deadline{limit});
 }
 
+// What a launched process does.
+void tell_whether_interrupts_are_blocked(brood::serialization::Reader& in) {
+  in.expect_end();
+  mp::Reduction::of(in).finish();
+  sigset_t blocked;
+  ::sigprocmask(SIG_BLOCK, nullptr, &blocked);
+  std::exit(10 + sigismember(&blocked, SIGINT));
+}
+constinit const mp::LaunchEntry mask_entry{&tell_whether_interrupts_are_blocked, typeid(void)};
+
 struct Seen {
   pid_t pid = 0, parent = 0;
   std::string name, parent_name, text;
@@ -583,4 +593,17 @@ TEST_CASE("by every start method the code is known with SIGCHLD ignored") {
     }
   });
   CHECK(ended.said == "10");
+}
+
+TEST_CASE("a process may begin out of the reach of SIGINT") {
+  const StartMethod method = GENERATE(StartMethod::forkserver, StartMethod::spawn);
+  for (const bool no_interrupt : {false, true}) {
+    mp::Reduction none;
+    const auto child =
+        mp::launch(method, mask_entry, {}, none, {.name = "x", .no_interrupt = no_interrupt});
+    CHECK(child->wait(brood::posix::Deadline{patience}) == 10 + no_interrupt);
+    sigset_t blocked;
+    ::sigprocmask(SIG_BLOCK, nullptr, &blocked);
+    CHECK(sigismember(&blocked, SIGINT) == 0);
+  }
 }

@@ -17,6 +17,7 @@
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
 #include "support/patience.hpp"
+#include "support/programs.hpp"
 #include "support/sleepers.hpp"
 
 namespace posix = brood::posix;
@@ -207,4 +208,25 @@ TEST_CASE("all who wait for a child of a server hear of its end though its relay
   servers.reset();
   for (std::thread& thread : threads) thread.join();
   CHECK(::waitpid(pid, nullptr, 0) == pid);
+}
+
+TEST_CASE("what is told of the end of a child holds up nobody else who asks for it") {
+  static const support::Gate telling, told;
+  static std::atomic<bool> over;
+  static constexpr posix::EndJudge judge{[](int, int) noexcept { return true; },
+                                         [](pid_t, int) noexcept {
+                                           telling.open();
+                                           told.wait();
+                                           over = true;
+                                         }};
+  posix::unique_fd gate;
+  const pid_t pid = start(0, gate);
+  posix::Child child{pid, posix::try_open_pidfd(pid), posix::make_pipe().read, judge};
+  gate.reset();
+  std::thread teller{[&] { child.wait(posix::Deadline{brood::forever}); }};
+  CHECK(telling.wait());
+  CHECK(child.poll() == 1);
+  CHECK_FALSE(over);
+  told.open();
+  teller.join();
 }

@@ -85,12 +85,12 @@ inline posix::ForkServer PoolServer::launch(const TaskTable& table,
   bytes += settings.name;
   bytes += settings.program_name;
   bytes += last;
-  // A spawned server begins with this thread's mask, and will ignore Ctrl-C.
-  const posix::BlockSignal no_interrupt{SIGINT};
+  // Ctrl-C must not reach the server before it has come to ignore it.
   auto process = multiprocessing::launch(settings.start_method, entry_, bytes, reduction,
                                          {.name = settings.name,
                                           .code = initializer ? initializer.code() : nullptr,
-                                          .start_method = settings.start_method});
+                                          .start_method = settings.start_method,
+                                          .no_interrupt = true});
   return {std::move(mine), std::move(process)};
 }
 

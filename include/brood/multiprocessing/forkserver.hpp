@@ -67,10 +67,12 @@ class ForkServer {
   void join(posix::unique_fd orders, posix::ProcessIdentity server);
 
   /// Has it fork a process that is told this and given these, at most posix::most_told and
-  /// posix::most_descriptors_told. Throws ProcessError when it is dead, or this process has closed
-  /// its access to it; os::OSError when no process can be had.
+  /// posix::most_descriptors_told. `no_interrupt`: it begins with SIGINT blocked. Throws
+  /// ProcessError when it is dead, or this process has closed its access to it; os::OSError when no
+  /// process can be had.
   posix::Ref<posix::SharedChild> fork_process(std::string_view told,
-                                              const posix::List<int>& descriptors);
+                                              const posix::List<int>& descriptors,
+                                              bool no_interrupt = false);
 
   /// What a spawned process needs for join().
   int orders() const noexcept { return is_intact() ? orders_.get() : -1; }
@@ -156,12 +158,14 @@ inline void ForkServer::join(posix::unique_fd orders, posix::ProcessIdentity ser
   remember_orders(std::move(orders));
 }
 
-inline posix::Ref<posix::SharedChild> ForkServer::fork_process(
-    std::string_view told, const posix::List<int>& descriptors) {
+inline posix::Ref<posix::SharedChild> ForkServer::fork_process(std::string_view told,
+                                                               const posix::List<int>& descriptors,
+                                                               bool no_interrupt) {
   if (!is_intact())
     throw ProcessError{
         "start a process by the fork server: this process has closed its access to it"};
-  auto ordered = posix::order_process(orders_.get(), server_.get(), told, descriptors);
+  auto ordered =
+      posix::order_process(orders_.get(), server_.get(), told, descriptors, no_interrupt);
   if (ordered.pid == 0) throw ProcessError{"start a process by the fork server: " + fate()};
   return posix::make_ref<posix::SharedChild>(
       ordered.pid, std::move(ordered.pidfd),

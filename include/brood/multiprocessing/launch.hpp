@@ -67,6 +67,7 @@ struct LaunchedAs {
   const posix::List<unsigned>* identity = nullptr;  // see ProcessState; null: none
   const void* code = nullptr;  // what must be loaded there besides the entry; null: nothing
   std::optional<StartMethod> start_method = {};  // its default; unset: that of this process
+  bool no_interrupt = false;                     // it begins with SIGINT blocked
 };
 
 /// Starts a process by `method`, forkserver or spawn, which calls `entry` with `bytes`, and ends
@@ -205,7 +206,7 @@ inline void become(PreparationTexts& texts, bool is_known) {
     std::memcpy(identity.data(), numbers.data(), identity.size() * sizeof(unsigned));
   const posix::ProcessIdentity parent{record.parent};
   Processes::here().become(posix::make_ref<ProcessState>(std::string{name}, record.is_daemon != 0,
-                                                         std::move(identity), parent.pid()),
+                                                         std::move(identity), ProcessState::nobody),
                            parent, std::string{parent_name});
   set_start_method(static_cast<StartMethod>(record.start_method), true);
 }
@@ -295,16 +296,16 @@ inline void run(std::string_view told, Reduction& descriptors, End end) {
   end_process(1, end);
 }
 
-/// Of a spawned process that has ended: the code that counts.
-inline int judge_end(int channel, pid_t pid, int code) noexcept {
-  if (code < 0 || posix::has_announced(channel)) return code;
-  std::fprintf(stderr,
-               "brood: process %d, which was to run a function of this program by spawn, has ended "
-               "by itself (code %d) before it had called freeze_support(), which has to be the "
-               "first thing in main()\n",
-               pid, code);
-  return code == 0 ? 1 : code;
-}
+/// Of a spawned process that has ended.
+inline constinit const posix::EndJudge end_judge{
+    [](int channel, int code) noexcept { return code >= 0 && !posix::has_announced(channel); },
+    [](pid_t pid, int code) noexcept {
+      std::fprintf(stderr,
+                   "brood: process %d, which was to run a function of this program by spawn, has "
+                   "ended by itself (code %d) before it had called freeze_support(), which has to "
+                   "be the first thing in main()\n",
+                   pid, code);
+    }};
 
 // As the function of a real one would.
 inline void read_nothing(serialization::Reader& in) {
@@ -362,7 +363,7 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
   const std::string message = launching::prepare(method, entry, bytes, descriptors, as, luggage);
   if (method == StartMethod::forkserver &&
       descriptors.descriptors().size() <= posix::most_descriptors_told)
-    return server.fork_process(message, descriptors.descriptors());
+    return server.fork_process(message, descriptors.descriptors(), as.no_interrupt);
   posix::unique_fd mine, its;
   posix::make_sockets(SOCK_STREAM, mine, its);
   const auto send = [&] {
@@ -374,7 +375,7 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
   if (method == StartMethod::forkserver) {
     posix::List<int> channel;
     channel.push_back(its.get());
-    const auto child = server.fork_process({}, channel);
+    const auto child = server.fork_process({}, channel, as.no_interrupt);
     its.reset();
     try {
       send();
@@ -388,12 +389,15 @@ inline posix::Ref<posix::SharedChild> launch(StartMethod method, const LaunchEnt
   // Sent at once if that can't block: then the new process need not wait for this one.
   const bool fits = descriptors.descriptors().size() <= posix::parcel_batch;
   if (fits) send();
-  posix::Spawned spawned = posix::spawn_self(its.get());
+  // It begins with this thread's mask.
+  posix::Spawned spawned = as.no_interrupt
+                               ? (posix::BlockSignal{SIGINT}, posix::spawn_self(its.get()))
+                               : posix::spawn_self(its.get());
   its.reset();
   try {
     if (!fits) send();
     return posix::make_ref<posix::SharedChild>(spawned.pid, std::move(spawned.pidfd),
-                                               std::move(mine), &launching::judge_end);
+                                               std::move(mine), launching::end_judge);
   } catch (...) {
     posix::kill_and_reap(spawned.pid);
     throw;

@@ -27,6 +27,7 @@
 #include <string>
 
 #include "end_relay.hpp"
+#include "exchange.hpp"
 #include "mutex.hpp"
 #include "pidfd.hpp"
 #include "poll.hpp"
@@ -40,17 +41,23 @@ inline int returncode_of(int wait_status) noexcept {
   return WIFSIGNALED(wait_status) ? -WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }
 
-/// Asked once, when the end of a child is seen: the code that counts. Must be quick.
-using JudgeEnd = int (*)(int channel, pid_t pid, int code) noexcept;
+/// What tells whether a child has ended as it ought to.
+struct EndJudge {
+  /// Asked once, when the end is seen: whether something was wrong, for which code 0 becomes 1.
+  /// Must be quick.
+  bool (*is_wrong)(int channel, int code) noexcept;
+  /// Then says so; may block.
+  void (*tell)(pid_t pid, int code) noexcept;
+};
 
 class Child {
  public:
   /// Takes charge of `pid`, a running or ended, unwaited child. `pidfd` may be empty.
   Child(pid_t pid, unique_fd pidfd) noexcept : pid_{pid}, pidfd_{std::move(pidfd)} {}
 
-  /// The same; `judge` says what its code means, and gets `channel`, which is kept for that.
-  Child(pid_t pid, unique_fd pidfd, unique_fd channel, JudgeEnd judge) noexcept
-      : pid_{pid}, pidfd_{std::move(pidfd)}, judge_{judge}, channel_{std::move(channel)} {}
+  /// The same; `judge` looks at its end, and gets `channel`, which is kept for that.
+  Child(pid_t pid, unique_fd pidfd, unique_fd channel, const EndJudge& judge) noexcept
+      : pid_{pid}, pidfd_{std::move(pidfd)}, judge_{&judge}, channel_{std::move(channel)} {}
 
   /// Takes charge of a child of a server, which tells of its end by `relay`.
   Child(pid_t pid, unique_fd pidfd, EndRelay relay) noexcept
@@ -100,13 +107,13 @@ class Child {
   /// Waits without limit and reaps, with one system call. Nobody else may use the object meanwhile,
   /// and it must not be relayed.
   std::optional<int> wait_alone() {
-    const Locked lock{mutex_};
+    const Look look{*this};
     return reap(0);
   }
 
   /// Sends a signal unless the child has ended. Throws os::OSError (EINVAL, EPERM).
   void send_signal(int signal) {
-    const Locked lock{mutex_};
+    const Look look{*this};
     if (reap()) return;
     int result = -1;
     if (pidfd_) result = send_signal_by_pidfd(pidfd_.get(), signal);
@@ -119,7 +126,7 @@ class Child {
   /// has been reaped.
   template <class F>
   void while_unreaped(F f) {
-    const Locked lock{mutex_};
+    const Look look{*this};
     f(reap() ? 0 : pid_);
   }
 
@@ -130,8 +137,24 @@ class Child {
   }
 
  private:
+  // Has the mutex held, and tells what is to be told when it has been let go.
+  class Look {
+   public:
+    explicit Look(Child& child) noexcept : child_{child} { child_.mutex_.lock(); }
+    ~Look() {
+      const bool due = posix::exchange(child_.must_tell_, false);
+      child_.mutex_.unlock();
+      if (due) child_.judge_->tell(child_.pid_, child_.code_to_tell_);
+    }
+    Look(const Look&) = delete;
+    Look& operator=(const Look&) = delete;
+
+   private:
+    Child& child_;
+  };
+
   std::optional<int> look() {
-    const Locked lock{mutex_};
+    const Look look{*this};
     return reap();
   }
 
@@ -165,7 +188,9 @@ class Child {
   int judged(int code) noexcept {
     if (!channel_) return code;
     const unique_fd channel = std::move(channel_);
-    return judge_(channel.get(), pid_, code);
+    must_tell_ = judge_->is_wrong(channel.get(), code);
+    code_to_tell_ = code;
+    return must_tell_ && code == 0 ? 1 : code;
   }
 
   // By pidfd where that may be, since with SIGCHLD ignored the pid may belong to a later child
@@ -278,9 +303,11 @@ class Child {
   const pid_t pid_;
   const unique_fd pidfd_;
   const EndRelay relay_;  // empty: it is our own
-  const JudgeEnd judge_ = nullptr;
+  const EndJudge* const judge_ = nullptr;
   mutable Mutex mutex_;  // guards all below, and the pid against reuse
   unique_fd channel_;    // empty: there is nothing to judge
+  bool must_tell_ = false;
+  int code_to_tell_ = 0;
   std::optional<int> returncode_;
   rusage usage_{};
   bool server_is_dead_ = false;  // so no report will come

@@ -69,12 +69,13 @@ class ForkServer {
     return false;
   }
 
-  /// How it has ended: "was killed by SIGINT (signal 2)".
+  /// What became of it when it has no more to report: "was killed by SIGINT (signal 2)".
   std::string fate() {
     try {
       // Its sockets are closed a moment before its code is there.
-      constexpr std::chrono::nanoseconds moment{10'000'000'000};
+      constexpr std::chrono::nanoseconds moment{1'000'000'000};
       if (const auto code = process_->wait(Deadline{moment})) return describe_end(*code);
+      return "has closed its socket";
     } catch (const os::OSError&) {  // somebody else has waited for it
     }
     return "has died";

@@ -41,6 +41,7 @@ namespace brood::posix {
 struct ProcessOrder {
   static constexpr std::uint64_t expected_magic = 0x62726f6f642d6f31;  // "brood-o1"
   std::uint64_t magic = expected_magic;
+  std::uint64_t no_interrupt = 0;  // 1: the process begins with SIGINT blocked
 };
 
 /// How much one order holds.
@@ -147,8 +148,7 @@ class ProcessServer {
       if (trouble != 0)
         refuse(relay, trouble);
       else if (is_order(length))
-        start(std::string_view{packet_, length}.substr(sizeof(ProcessOrder)), came_,
-              std::move(relay));
+        start(std::string_view{packet_, length}, came_, std::move(relay));
     }
     came_.clear();
     if (!spare_) keep_spare();  // in the place of what came
@@ -161,12 +161,16 @@ class ProcessServer {
     return order.magic == ProcessOrder::expected_magic;
   }
 
-  void start(std::string_view told, List<unique_fd>& descriptors, unique_fd relay) {
+  void start(std::string_view packet, List<unique_fd>& descriptors, unique_fd relay) {
+    ProcessOrder order;
+    std::memcpy(&order, packet.data(), sizeof order);
+    const std::string_view told = packet.substr(sizeof order);
     started_.reserve(started_.size() + 1);
     run_.prepare(told);
     const pid_t pid = ::fork();
     if (pid == 0) {
       relay.discard();
+      if (order.no_interrupt != 0) sigaddset(&mask_, SIGINT);
       become_child();
       run_.run(told, std::move(descriptors));
       ::_exit(1);
@@ -281,8 +285,9 @@ Ref<SharedChild> fork_process_server(unique_fd orders, RunOrdered run, Prepare p
 
 /// sendmsg(2) of an order; never waits. Returns what that returns, with errno.
 inline ssize_t send_order(int orders, int relay, std::string_view told,
-                          const List<int>& descriptors) noexcept {
+                          const List<int>& descriptors, bool no_interrupt = false) noexcept {
   ProcessOrder order;
+  order.no_interrupt = no_interrupt;
   iovec parts[] = {{&order, sizeof order}, {const_cast<char*>(told.data()), told.size()}};
   ParcelControl along{};
   along.header.cmsg_level = SOL_SOCKET;
@@ -302,15 +307,16 @@ inline ssize_t send_order(int orders, int relay, std::string_view told,
 
 /// Asks the server at the other end of `orders` for a process that is told this and given these:
 /// no more than most_told and most_descriptors_told. `server` is readable when it has ended; -1
-/// where there are no pidfds. Waits until the server has answered. Throws os::OSError when it can
-/// make no process, or nobody has descriptors for it.
+/// where there are no pidfds. With `no_interrupt` it begins with SIGINT blocked. Waits until the
+/// server has answered. Throws os::OSError when it can make no process, or nobody has descriptors
+/// for it.
 inline OrderedProcess order_process(int orders, int server, std::string_view told,
-                                    const List<int>& descriptors) {
+                                    const List<int>& descriptors, bool no_interrupt) {
   if (told.size() > most_told || descriptors.size() > most_descriptors_told)
     throw_os_error(EMSGSIZE, "ask the fork server for a process");
   unique_fd mine, servers;
   make_sockets(SOCK_SEQPACKET, mine, servers);
-  while (send_order(orders, servers.get(), told, descriptors) < 0) {
+  while (send_order(orders, servers.get(), told, descriptors, no_interrupt) < 0) {
     if (errno == EPIPE || errno == ECONNREFUSED) return {};
     if (errno == ECONNRESET) continue;  // the kernel tells once that something was left unread
     if (errno != EAGAIN) throw_errno("ask the fork server for a process");
@@ -327,6 +333,13 @@ inline OrderedProcess order_process(int orders, int server, std::string_view tol
     relay.wait(Deadline{forever});
     const EndRelay::News news = relay.receive(report, result.pidfd);
     if (news == EndRelay::News::report) break;
+    if (news == EndRelay::News::server_is_dead && server >= 0 && !dead) {
+      // Its sockets are closed a moment before its end is seen. If it lives, its limit has been
+      // lowered to below the spare descriptor, and the kernel has dropped the relay.
+      constexpr std::chrono::nanoseconds moment{1'000'000'000};
+      if (!wait_readable(server, Deadline{moment}))
+        throw_os_error(EMFILE, "give the fork server a descriptor");
+    }
     if (dead || news == EndRelay::News::server_is_dead) return {};
     dead = relay.server_has_ended();  // unless it has reported just before
   }
