@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <brood/multiprocessing/process.hpp>
+#include <brood/multiprocessing/queues.hpp>
 #include <cstring>
 #include <iostream>
 #include <memory>
@@ -479,6 +480,35 @@ TEST_CASE("a process is its creator's to start and to join") {
   sibling.join();
 }
 
+TEST_CASE("a process with the number of its dead ancestor is not taken for that") {
+  // Two processes called 1, the first in its namespace each.
+  const auto twin = [](auto body) {
+    if (::unshare(CLONE_NEWPID) != 0) return support::say("forbidden");
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      body();
+      ::_exit(0);
+    }
+    support::wait_for(pid);
+  };
+  const auto ended = support::program([twin] {
+    twin([twin] {
+      const mp::Process unborn([] {});
+      const mp::Queue<int> queue;
+      queue.close();
+      if (!queue.is_closed()) support::say("open;");
+      twin([&] {
+        support::say(std::to_string(::getpid()) + ";");
+        support::say(queue.is_closed() ? "closed;" : "open;");
+        support::say(support::throws<std::logic_error>([&] { unborn.start(); }) ? "refused"
+                                                                                : "started");
+      });
+    });
+  });
+  if (ended.said == "forbidden") SKIP("needs the right to make a namespace of processes");
+  CHECK(ended.said == "1;open;refused");
+}
+
 TEST_CASE("target and arguments are dropped in the parent after the start") {
   static int alive = 0;
   struct Counted {
@@ -658,6 +688,28 @@ TEST_CASE("with SIGCHLD ignored a process is waited for and its code is known") 
   });
   CHECK(ended.said == "50");
   CHECK(ended.code == 3);
+}
+
+TEST_CASE("another wait that is at once there does not take the exit code") {
+  static std::atomic<bool> taken;
+  const auto ended = support::program([] {
+    // What a thread in wait(2) may do while the one that starts is kept from going on: here the
+    // latter does it itself. The child ends or waits for its parent, whichever comes first.
+    ::pthread_atfork(
+        nullptr,
+        [] {
+          const auto waits = [] {
+            for (const auto& [pid, what] : support::children())
+              if (what.ends_with(", S")) return true;
+            return false;
+          };
+          while (!(taken = ::waitpid(-1, nullptr, WNOHANG) > 0) && !waits()) ::sched_yield();
+        },
+        nullptr);
+    support::say(std::to_string(code_of([] { std::exit(7); })));
+    support::say(taken ? " taken" : "");
+  });
+  CHECK(ended.said == "7");
 }
 
 TEST_CASE("signals do not disturb a join") {

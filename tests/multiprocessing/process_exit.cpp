@@ -2,10 +2,13 @@
 //
 // Processes at the end of the program that started them, and at their own. Each program under test
 // is a forked child.
+#include <pthread.h>
+
 #include <brood/multiprocessing/process.hpp>
 #include <brood/threading.hpp>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 #include "support/catch.hpp"
 #include "support/leaks.hpp"
@@ -204,6 +207,31 @@ TEST_CASE("a child that somebody else waited for does not trouble the end of the
     gate.open();
   });
   CHECK(ended.said == "other ends;static;");
+  CHECK(ended.code == 3);
+}
+
+TEST_CASE("a child that another thread is just starting is waited for at the end of the program") {
+  if (support::under_tsan) SKIP("ThreadSanitizer cannot follow threads of a forked child");
+  const auto ended = program([] {
+    static const Gate forked, gate;
+    ::pthread_atfork(
+        nullptr,
+        [] {
+          forked.open();
+          support::await_sleepers(1);  // the end of the program has come to its wait
+        },
+        nullptr);
+    std::thread([] {
+      mp::Process([] {
+        gate.wait();
+        say("child ends;");
+      }).start();
+      gate.open();
+      for (;;) ::pause();
+    }).detach();
+    forked.wait();
+  });
+  CHECK(ended.said == "child ends;static;");
   CHECK(ended.code == 3);
 }
 

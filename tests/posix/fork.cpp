@@ -14,6 +14,15 @@ namespace posix = brood::posix;
 using support::program;
 using support::say;
 
+namespace {
+
+pid_t flush_and_fork() {
+  posix::flush_output();
+  return ::fork();
+}
+
+}  // namespace
+
 TEST_CASE("an empty standard input needs no descriptor to spare") {
   if (support::under_asan)
     SKIP("UndefinedBehaviorSanitizer needs a descriptor to look at an object");
@@ -37,7 +46,7 @@ TEST_CASE("what the parent has read ahead is not the child's") {
     posix::write_some(write.get(), "ab", 2);
     ::dup2(read.get(), 0);
     say(std::getchar() == 'a' ? "a" : "?");
-    const pid_t pid = posix::flush_and_fork();
+    const pid_t pid = flush_and_fork();
     if (pid == 0) {
       posix::detach_stdin();
       say(std::getchar() == EOF ? "end" : "?");
@@ -52,7 +61,7 @@ TEST_CASE("what the parent has read ahead is not the child's") {
 TEST_CASE("a forked child that exits ends without its parent's handlers") {
   const auto ended = program([] {
     std::atexit([] { say("handler;"); });
-    const pid_t pid = posix::flush_and_fork();
+    const pid_t pid = flush_and_fork();
     if (pid == 0) {
       posix::catch_exit_in_forked_child();
       std::exit(12);
@@ -87,7 +96,7 @@ TEST_CASE("output is flushed while other threads are blocked in reading") {
     std::thread([silent] { std::fgetc(silent); }).detach();
     std::thread([] { std::getchar(); }).detach();
     support::await_sleepers(before + 2);
-    if (posix::flush_and_fork() == 0) ::_exit(0);
+    if (flush_and_fork() == 0) ::_exit(0);
     char text[64] = {};
     posix::read_some(other.read.get(), text, sizeof text - 1);
     say(text);

@@ -38,7 +38,7 @@ class PoolWorkers final : public posix::ForkedWorkers {
     name.reserve(name.size() + 10);
     multiprocessing::Processes::here().become(
         posix::make_ref<multiprocessing::ProcessState>(std::move(name), false, std::move(identity),
-                                                       settings_.program.pid()),
+                                                       multiprocessing::ProcessState::nobody),
         settings_.program, settings_.program_name);
     multiprocessing::set_start_method(settings_.start_method, true);
     posix::LoadedModules::here();

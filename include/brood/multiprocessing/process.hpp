@@ -32,7 +32,7 @@
 #include "../identity.hpp"
 #include "../posix/exchange.hpp"
 #include "../posix/fork.hpp"
-#include "../posix/pipe.hpp"
+#include "../posix/fork_gate.hpp"
 #include "launch.hpp"
 #include "process_state.hpp"
 #include "process_target.hpp"
@@ -161,7 +161,7 @@ inline void ProcessState::start(const posix::Ref<ProcessState>& self) {
   {
     const posix::Locked lock{ProcessStateLock::mutex()};
     const std::string attempt = "start process " + name_;
-    if (creator != posix::this_pid())
+    if (creator != posix::this_process())
       throw std::logic_error{attempt + ": it was made in another process"};
     if (closed_) throw std::logic_error{attempt + ": it was closed"};
     if (started_) throw std::logic_error{attempt + ": already started"};
@@ -197,23 +197,20 @@ inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
   // Its standard input. Here it keeps room for the descriptor of the child, which is not forked
   // without one to spare.
   posix::unique_fd room = posix::open_empty_file();
-  // Where only that descriptor may tell the exit code, with SIGCHLD ignored, the child waits at a
-  // gate until it is opened.
-  posix::PipeEnds gate;
-  if (posix::children_may_vanish()) gate = posix::make_pipe();
-  const pid_t pid = posix::flush_and_fork();
-  char go = 0;
+  posix::flush_output();
+  const Processes::Start start{here};
+  posix::ForkGate gate;
+  const pid_t pid = posix::check(::fork(), "fork");
   if (pid == 0) {
-    gate.write.reset();
-    if (gate.read && posix::read_some(gate.read.get(), &go, 1) != 1) ::_exit(1);
-    gate.read.reset();
+    gate.pass();
     run_as_child(self, parent_identity, std::move(room));
   }
   try {
     room.reset();
-    // If another thread has taken the room, a child that runs already goes on without.
+    // If another thread has taken the room, a child goes on without; but not where only that
+    // descriptor may tell the exit code, with SIGCHLD ignored.
     auto child = posix::make_ref<posix::SharedChild>(
-        pid, gate.write ? posix::open_pidfd(pid) : posix::try_open_pidfd(pid));
+        pid, posix::children_may_vanish() ? posix::open_pidfd(pid) : posix::try_open_pidfd(pid));
     {
       const posix::Locked lock{ProcessStateLock::mutex()};
       child_ = std::move(child);
@@ -223,7 +220,6 @@ inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
     posix::kill_and_reap(pid);
     throw;
   }
-  if (gate.write) posix::write_some(gate.write.get(), &go, 1);
 }
 
 inline void ProcessState::launch_child(const posix::Ref<ProcessState>& self, StartMethod method) {
@@ -233,6 +229,7 @@ inline void ProcessState::launch_child(const posix::Ref<ProcessState>& self, Sta
   const std::string bytes = target_->dump(descriptors);
   posix::flush_output();  // as at a fork, so that what was printed before stands before
   const std::string child_name = name();
+  const Processes::Start start{Processes::here()};
   auto child = launch(method, *entry, bytes, descriptors,
                       {.name = child_name,
                        .daemon = daemon(),
@@ -301,7 +298,7 @@ inline posix::Ref<ProcessState> Process::make(ProcessOptions options,
   }
   auto state = posix::make_ref<ProcessState>(std::move(options.name),
                                              options.daemon.value_or(here.self()->daemon()),
-                                             std::move(identity), posix::this_pid());
+                                             std::move(identity), posix::this_process());
   state->set_target(std::move(target), options.start_method);
   return state;
 }

@@ -2,6 +2,8 @@
 // What is known of a Process here, and of this process's relatives. process.hpp tells the story.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <cstdio>
 #include <optional>
 #include <stdexcept>
@@ -10,6 +12,7 @@
 #include <utility>
 
 #include "../posix/child.hpp"
+#include "../posix/futex.hpp"
 #include "../posix/immortal.hpp"
 #include "../posix/list.hpp"
 #include "../posix/process_identity.hpp"
@@ -61,10 +64,12 @@ class ProcessTarget : public posix::RefCounted {
 
 class ProcessState final : public posix::RefCounted {
  public:
-  ProcessState(std::string name, bool daemon, posix::List<unsigned> ancestry, pid_t made_by)
+  ProcessState(std::string name, bool daemon, posix::List<unsigned> ancestry, std::uint64_t made_by)
       : creator{made_by}, identity{std::move(ancestry)}, name_{std::move(name)}, daemon_{daemon} {}
 
-  const pid_t creator;             // who may start and join it
+  static constexpr std::uint64_t nobody = 0;
+
+  const std::uint64_t creator;     // its this_process(): who may start and join it
   posix::List<unsigned> identity;  // {1, 2}: second child of the first child of the program
 
   /// For one that is to be started. No method: the default at that time.
@@ -108,7 +113,7 @@ class ProcessState final : public posix::RefCounted {
   posix::Ref<posix::SharedChild> child(const char* attempt) const {
     const posix::Locked lock{ProcessStateLock::mutex()};
     check_open(attempt);
-    if (creator != posix::this_pid())
+    if (creator != posix::this_process())
       throw std::logic_error{std::string{attempt} + " process " + name_ +
                              ": not a child of this process"};
     return child_;
@@ -168,10 +173,28 @@ class Processes {
   }
 
   void add(const posix::Ref<ProcessState>& process) {
-    posix::on_end(posix::EndStage::processes, &end_children);
     const posix::Locked lock{mutex_};
     children_.push_back(process);
   }
+  /// As long as a child is being made that is not on the list yet: the end of the program, in
+  /// another thread, waits for that.
+  class Start {
+   public:
+    explicit Start(Processes& here) : under_way_{here.starts_} {
+      posix::on_end(posix::EndStage::processes, &end_children);
+      under_way_.fetch_add(1, std::memory_order_relaxed);
+    }
+    ~Start() {
+      // Release: pairs with the acquire in end_children().
+      if (under_way_.fetch_sub(1, std::memory_order_release) == 1) posix::futex_wake(under_way_);
+    }
+    Start(const Start&) = delete;
+    Start& operator=(const Start&) = delete;
+
+   private:
+    std::atomic<std::uint32_t>& under_way_;
+  };
+
   void remove(const ProcessState& process) {
     const posix::Locked lock{mutex_};
     for (auto& child : children_) {
@@ -197,7 +220,8 @@ class Processes {
   void become(const posix::Ref<ProcessState>& self, posix::ProcessIdentity parent,
               const std::string& parent_name) {
     become(self, parent,
-           posix::make_ref<ProcessState>(parent_name, false, posix::List<unsigned>{}, 0));
+           posix::make_ref<ProcessState>(parent_name, false, posix::List<unsigned>{},
+                                         ProcessState::nobody));
   }
   /// In a copy of the process `parent`.
   void become_child(const posix::Ref<ProcessState>& self, posix::ProcessIdentity parent) {
@@ -237,6 +261,7 @@ class Processes {
     if (in_child) {
       children_.clear();
       identity_ = {};
+      starts_.store(0, std::memory_order_relaxed);
     }
     mutex_.unlock();
   }
@@ -246,7 +271,7 @@ class Processes {
   friend T& posix::immortal();
   Processes()
       : self_{posix::make_ref<ProcessState>("MainProcess", false, posix::List<unsigned>{},
-                                            ::getppid())} {
+                                            ProcessState::nobody)} {
     ProcessStateLock::mutex();  // made now, while no other thread is making it
   }
 
@@ -264,11 +289,18 @@ class Processes {
     }
   }
 
+  static void wait_for_starts(const posix::Deadline& deadline) noexcept {
+    const std::atomic<std::uint32_t>& under_way = here().starts_;
+    while (const std::uint32_t count = under_way.load(std::memory_order_acquire))
+      if (!posix::futex_wait(under_way, count, deadline)) return;
+  }
+
   // A normal end of the program (Python's _exit_function).
   static void end_children() noexcept {
     constexpr std::chrono::nanoseconds grace{5'000'000'000};
     posix::List<posix::Ref<posix::SharedChild>> daemons;
     posix::List<posix::Ref<posix::SharedChild>> others;
+    wait_for_starts(posix::Deadline{grace});  // not for ever: a fork server may be stopped
     at_exit([&] {
       for (const auto& process : here().alive())
         at_exit([&] {
@@ -304,6 +336,7 @@ class Processes {
   posix::ProcessIdentity identity_;
   posix::List<posix::Ref<ProcessState>> children_;
   unsigned last_child_ = 0;
+  std::atomic<std::uint32_t> starts_{0};  // guarded by nothing: how many are under way
   sync::ForkHook fork_hook_{*this};
 };
 

@@ -63,12 +63,6 @@ inline void flush_output() noexcept {
   flush_all_streams();
 }
 
-/// Flushes and forks. 0 in the child. Throws os::OSError (EAGAIN, ENOMEM).
-inline pid_t flush_and_fork() {
-  flush_output();
-  return check(::fork(), "fork");
-}
-
 /// A function of another library that a forked child calls and its parent does not. An ordinary
 /// call is the dynamic linker's search for it when it is made first, which touches many pages, and
 /// each child would make it anew; the address of this one is there since the program was loaded.
