@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <brood/futures/remote_exception.hpp>
+#include <brood/standard_exceptions.hpp>
 #include <functional>
+#include <regex>
 #include <stdexcept>
 #include <string>
 
@@ -86,11 +88,36 @@ TEST_CASE("remote exception is registered any number of times") {
 }
 
 TEST_CASE("remote exception that holds nothing is made anew") {
-  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(std::bad_function_call())),
-                  futures::RemoteError);
-  brood::register_exception<std::bad_function_call>();
+  struct Plain : std::exception {};
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(Plain())), futures::RemoteError);
+  brood::register_exception<Plain>();
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(Plain())), Plain);
+}
+
+TEST_CASE("remote exceptions of dear standard headers come with their types and codes") {
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(std::bad_any_cast())), std::bad_any_cast);
   CHECK_THROWS_AS(std::rethrow_exception(there_and_back(std::bad_function_call())),
                   std::bad_function_call);
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(std::bad_variant_access())),
+                  std::bad_variant_access);
+  CHECK_THROWS_AS(std::rethrow_exception(there_and_back(std::bad_weak_ptr())), std::bad_weak_ptr);
+  try {
+    std::rethrow_exception(there_and_back(std::future_error(std::future_errc::broken_promise)));
+    FAIL("it must throw");
+  } catch (const std::logic_error& error) {
+    CHECK(dynamic_cast<const std::future_error&>(error).code() == std::future_errc::broken_promise);
+  }
+  try {
+    std::regex{"["};
+    FAIL("it must throw");
+  } catch (const std::regex_error& thrown) {
+    try {
+      std::rethrow_exception(
+          futures::load_exception(futures::dump_exception(std::current_exception())));
+    } catch (const std::regex_error& error) {
+      CHECK(error.code() == thrown.code());
+    }
+  }
 }
 
 TEST_CASE("remote exception that cannot be written goes as text") {

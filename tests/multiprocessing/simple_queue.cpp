@@ -39,7 +39,7 @@ TEST_CASE("a simple process queue is empty or not as another process makes it") 
   team.add(1, [&] {
     child_may_start.wait();
     seen.put(q.empty());
-    q.put(true);
+    q.put(true, 1s);
     q.put(false);
     parent_may_go_on.open();
   });

@@ -30,10 +30,10 @@
 namespace brood {
 
 /// Lets exceptions of type E come back from other processes as what they are. E is Serializable, or
-/// can be made from the std::string that its what() gives, or holds nothing and is made anew: as
-/// std::bad_function_call, std::bad_any_cast and std::bad_weak_ptr, which are not known here
-/// without that, for their headers are not included. Call it before a process pool is made. May be
-/// called from any thread, also again. Returns true.
+/// can be made from the std::string that its what() gives, or holds nothing and is made anew. (For
+/// those of the standard library that are not known here, as std::regex_error, there is
+/// <brood/standard_exceptions.hpp>.) Call it before a process pool is made. May be called from any
+/// thread, also again. Returns true.
 template <class E>
 bool register_exception();
 
@@ -270,22 +270,13 @@ inline std::uint64_t place_of(const std::system_error& error, const std::type_in
   return posix::is_os_error(type) ? os_error : 0;
 }
 
-inline void cut_suffix(std::string& text, const std::string& suffix) {
-  if (text.size() >= suffix.size() &&
-      text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0)
-    text.resize(text.size() - suffix.size());
-}
-
 inline void dump(std::string& bytes, const std::system_error& error) {
   const auto* const ours = dynamic_cast<const os::OSError*>(&error);
   const std::string filename = ours == nullptr ? std::string{} : ours->filename();
-  std::string text = error.what();
-  cut_suffix(text, ": " + error.code().message());
-  if (!filename.empty()) cut_suffix(text, " '" + filename + "'");
   using exception_codecs::put;
   put(bytes, static_cast<std::uint64_t>(error.code().value()));
   put(bytes, std::uint64_t{error.code().category() == std::generic_category()});
-  put(bytes, text);
+  put(bytes, posix::attempt_of(error, filename));
   put(bytes, filename);
 }
 

@@ -28,9 +28,9 @@ class SimpleQueue {
     queue_.reduce(out, reduction);
   }
 
-  /// Appends an item; never waits for a reader. Throws SerializationError, os::OSError (ENOSPC:
-  /// memory is full).
-  void put(const T& item) const { open("put into").put(item); }
+  /// Appends an item; never waits for a reader, so that `limit`, which Python's does not take, is
+  /// of no account. Throws SerializationError, os::OSError (ENOSPC: memory is full).
+  void put(const T& item, Timeout limit = forever) const { open("put into").put(item, limit); }
   void put_nowait(const T& item) const { put(item); }
   /// Takes the oldest item; waits for one if there is none. Throws Empty when `limit` is over
   /// first, which Python's does not take.

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cerrno>
-#include <cstring>
 #include <string>
 #include <system_error>
 #include <typeinfo>
@@ -93,17 +92,29 @@ inline bool is_os_error(const std::type_info& type) noexcept {
          type == typeid(os::BrokenPipeError);
 }
 
+inline void cut_suffix(std::string& text, const std::string& suffix) {
+  if (text.size() >= suffix.size() &&
+      text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0)
+    text.resize(text.size() - suffix.size());
+}
+
+/// What was tried: the text of an error without what its constructor has added, the subject of an
+/// os::OSError and the message of the code.
+inline std::string attempt_of(const std::system_error& error, const std::string& subject) {
+  std::string text = error.what();
+  cut_suffix(text, ": " + error.code().message());
+  if (!subject.empty()) cut_suffix(text, " '" + subject + "'");
+  return text;
+}
+
 /// For a handler of `error`: throws it anew, with `attempt`, which it has brought to nought, before
 /// its text: "start process washer: make a pipe: Too many open files". One of a class of the user's
 /// own, from a Serializer, goes on as it is.
 [[noreturn]] inline void throw_within(std::string attempt, const os::OSError& error) {
   if (!is_os_error(typeid(error))) throw;
-  const std::string& subject = error.filename();
-  std::size_t size = std::strlen(error.what()) - error.code().message().size() - 2;
-  if (!subject.empty()) size -= subject.size() + 3;
   attempt += ": ";
-  attempt.append(error.what(), size);
-  throw_os_error(error.code().value(), attempt, subject);
+  attempt += attempt_of(error, error.filename());
+  throw_os_error(error.code().value(), attempt, error.filename());
 }
 
 /// The result of a system call, or an exception if it is negative (as most report failure).
