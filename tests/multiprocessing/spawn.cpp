@@ -225,7 +225,6 @@ const OwnProgram exits_by_the_rules("exits_by_the_rules", [] {
   return 3;
 });
 
-#ifndef BROOD_TEST_UNDER_TSAN
 // A thread of a static object, in a program that does it so and in what it spawns.
 struct Early {
   Early() {
@@ -252,7 +251,6 @@ const OwnProgram has_threads_early("has_threads_early", [] {
   }
   return 3;
 });
-#endif
 
 }  // namespace
 
@@ -337,11 +335,8 @@ TEST_CASE("the end of the program treats processes of every start method alike")
 }
 
 TEST_CASE("a program whose static objects have threads starts processes") {
-#ifndef BROOD_TEST_UNDER_TSAN
+  if (support::under_tsan) SKIP("ThreadSanitizer cannot follow threads of a forked child");
   CHECK(has_threads_early.run({{"BROOD_TEST_EARLY", "1"}}).said == "77");
-#else
-  SKIP("ThreadSanitizer cannot follow threads of a forked child");
-#endif
 }
 
 TEST_CASE("a spawned process that ends before it was told anything has been started") {

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <brood/posix/sanitizers.hpp>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -109,12 +110,7 @@ inline std::map<int, std::string> open_descriptors() {
 // ThreadSanitizer starts a thread of its own with the first thread of the program. This has it done
 // before threads are counted, once, and returns when the thread used for it is gone.
 inline void start_sanitizer_thread() {
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define BROOD_TEST_TSAN
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(BROOD_TEST_TSAN)
+  if (!brood::posix::thread_sanitized) return;
   static const bool started = [] {
     static pid_t tid;
     const auto note_tid = [](void* result) {
@@ -128,7 +124,6 @@ inline void start_sanitizer_thread() {
     return eventually([&] { return ::access(task.c_str(), F_OK) != 0; });
   }();
   static_cast<void>(started);
-#endif
 }
 
 inline std::size_t thread_count() {

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <brood/posix/sanitizers.hpp>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -26,24 +27,8 @@ namespace support {
 // ThreadSanitizer cannot follow a child that starts threads after the fork of a program with
 // several ("dup thread with used id"). In such a child AddressSanitizer's allocator of GCC 12 may
 // wait for ever for a lock that another thread held at the fork.
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define BROOD_TEST_UNDER_TSAN
-#endif
-#if __has_feature(address_sanitizer)
-#define BROOD_TEST_UNDER_ASAN
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(BROOD_TEST_UNDER_TSAN)
-inline constexpr bool under_tsan = true;
-#else
-inline constexpr bool under_tsan = false;
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(BROOD_TEST_UNDER_ASAN)
-inline constexpr bool under_asan = true;
-#else
-inline constexpr bool under_asan = false;
-#endif
+inline constexpr bool under_tsan = brood::posix::thread_sanitized;
+inline constexpr bool under_asan = brood::posix::address_sanitized;
 
 // The threads of this process that sleep in the kernel, but for the calling one.
 inline int sleepers() {
