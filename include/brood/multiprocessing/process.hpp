@@ -209,8 +209,10 @@ inline void ProcessState::fork_child(const posix::Ref<ProcessState>& self) {
     room.reset();
     // If another thread has taken the room, a child goes on without; but not where only that
     // descriptor may tell the exit code, with SIGCHLD ignored.
-    auto child = posix::make_ref<posix::SharedChild>(
-        pid, posix::children_may_vanish() ? posix::open_pidfd(pid) : posix::try_open_pidfd(pid));
+    posix::unique_fd pidfd =
+        posix::children_may_vanish() ? posix::open_pidfd(pid) : posix::try_open_pidfd(pid);
+    gate.open();
+    auto child = posix::make_ref<posix::SharedChild>(pid, std::move(pidfd));
     {
       const posix::Locked lock{ProcessStateLock::mutex()};
       child_ = std::move(child);

@@ -185,8 +185,9 @@ class Processes {
       under_way_.fetch_add(1, std::memory_order_relaxed);
     }
     ~Start() {
-      // Release: pairs with the acquire in end_children().
-      if (under_way_.fetch_sub(1, std::memory_order_release) == 1) posix::futex_wake(under_way_);
+      // Release: pairs with the acquire in wait_for_starts().
+      if (under_way_.fetch_sub(1, std::memory_order_release) == (the_end_waits | 1))
+        posix::futex_wake(under_way_);
     }
     Start(const Start&) = delete;
     Start& operator=(const Start&) = delete;
@@ -267,6 +268,8 @@ class Processes {
   }
 
  private:
+  static constexpr std::uint32_t the_end_waits = std::uint32_t{1} << 31;
+
   template <class T>
   friend T& posix::immortal();
   Processes()
@@ -290,9 +293,13 @@ class Processes {
   }
 
   static void wait_for_starts(const posix::Deadline& deadline) noexcept {
-    const std::atomic<std::uint32_t>& under_way = here().starts_;
-    while (const std::uint32_t count = under_way.load(std::memory_order_acquire))
-      if (!posix::futex_wait(under_way, count, deadline)) return;
+    std::atomic<std::uint32_t>& under_way = here().starts_;
+    if (under_way.load(std::memory_order_acquire) == 0) return;
+    std::uint32_t seen = under_way.fetch_or(the_end_waits, std::memory_order_acquire);
+    while ((seen & ~the_end_waits) != 0) {
+      if (!posix::futex_wait(under_way, seen | the_end_waits, deadline)) return;
+      seen = under_way.load(std::memory_order_acquire);
+    }
   }
 
   // A normal end of the program (Python's _exit_function).
@@ -329,6 +336,9 @@ class Processes {
     }
   }
 
+  // How many are under way, and whether the end of the program waits for them. Beside the mutex,
+  // which each fork writes to: another page would have to be copied.
+  std::atomic<std::uint32_t> starts_{0};
   posix::Mutex mutex_;  // guards all below
   posix::Ref<ProcessState> self_;
   posix::Ref<ProcessState> parent_;
@@ -336,7 +346,6 @@ class Processes {
   posix::ProcessIdentity identity_;
   posix::List<posix::Ref<ProcessState>> children_;
   unsigned last_child_ = 0;
-  std::atomic<std::uint32_t> starts_{0};  // guarded by nothing: how many are under way
   sync::ForkHook fork_hook_{*this};
 };
 

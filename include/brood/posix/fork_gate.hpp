@@ -40,11 +40,14 @@ class ForkGate {
   ForkGate(const ForkGate&) = delete;
   ForkGate& operator=(const ForkGate&) = delete;
 
-  /// Opens it, in the parent.
-  ~ForkGate() {
-    if (words_ == nullptr) return;
-    words_->opened.store(number_, std::memory_order_release);  // pairs with the load in pass()
-    words_->mutex.unlock();
+  ~ForkGate() { open(); }
+
+  /// In the parent. Nothing happens the second time.
+  void open() noexcept {
+    Words* const words = exchange(words_, nullptr);
+    if (words == nullptr) return;
+    words->opened.store(number_, std::memory_order_release);  // pairs with the load in pass()
+    words->mutex.unlock();
   }
 
   /// In the child: waits until it is open.

@@ -44,7 +44,9 @@ inline void run_end_hooks() noexcept {
 /// forked from it. Naming it again changes nothing.
 inline void on_end(EndStage stage, void (*hook)()) {
   for (auto& place : end_hooks::hooks[static_cast<int>(stage)]) {
-    void (*holder)() = nullptr;
+    void (*holder)() = place.load(std::memory_order_acquire);  // most often it is there already
+    if (holder == hook) break;
+    holder = nullptr;
     if (place.compare_exchange_strong(holder, hook, std::memory_order_acq_rel) || holder == hook)
       break;
   }
