@@ -10,7 +10,8 @@
 // A receiver that is killed leaves it full for ever. So one that is kept takes the place of another
 // when there is no more room, be that free or not: who still reads that has its own descriptor.
 //
-// Each belongs to the process that made it: a forked child lets its copies go.
+// Each belongs to the process that made it: a forked child lets its copies go. It only gives back
+// mapping and descriptor then, and no memory of the heap, whose locks other threads may have held.
 #pragma once
 
 #include <pthread.h>
@@ -56,12 +57,20 @@ class MessageMemory {
   }
 
   char* data() const noexcept { return reinterpret_cast<char*>(mapping_.data()) + start; }
-  std::size_t room() const noexcept { return mapping_.size() - start; }
+  /// How long a message may be; 0 after let_go().
+  std::size_t room() const noexcept {
+    return mapping_.data() == nullptr ? 0 : mapping_.size() - start;
+  }
   int fileno() const noexcept { return file_.get(); }
 
   bool is_free() const noexcept { return mark(mapping_).load(std::memory_order_acquire) == free; }
   void set_full() const noexcept { mark(mapping_).store(full, std::memory_order_relaxed); }
   void set_free() const noexcept { set_free(mapping_); }
+  /// In a forked child: it is the parent's alone.
+  void let_go() noexcept {
+    mapping_ = Mapping{};
+    file_.discard();
+  }
   /// The same where its message was received.
   static void set_free(const Mapping& mapping) noexcept {
     mark(mapping).store(free, std::memory_order_release);
@@ -96,10 +105,7 @@ class MessageMemories {
   }
 
   static void give_back(MessageMemory* memory) noexcept {
-    static std::atomic<bool> hooked{false};
-    if (!hooked.exchange(true, std::memory_order_relaxed))
-      ::pthread_atfork(nullptr, nullptr, &let_all_go);
-    if (memory->room() > most) {
+    if (memory->room() > most || !is_told_of_forks()) {
       delete memory;
       return;
     }
@@ -128,6 +134,20 @@ class MessageMemories {
   }
   static void let_all_go() noexcept {
     for (auto& place : places()) put(place, nullptr);
+  }
+
+  // None is kept before this has been true. Nobody waits here for another thread, of which a child
+  // of fork would know nothing; to be told twice does no harm.
+  static bool is_told_of_forks() noexcept {
+    static std::atomic<bool> registered{false};
+    if (registered.load(std::memory_order_acquire)) return true;
+    if (::pthread_atfork(nullptr, nullptr, &leave_all_to_parent) != 0) return false;
+    registered.store(true, std::memory_order_release);
+    return true;
+  }
+  static void leave_all_to_parent() noexcept {
+    for (auto& place : places())
+      if (MessageMemory* const memory = place.load(std::memory_order_relaxed)) memory->let_go();
   }
 
   // One word each, so that a fork finds them whole whatever other threads do. What one of these has

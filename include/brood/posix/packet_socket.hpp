@@ -143,7 +143,7 @@ class Packet {
     try {
       map(MessageMemory::start);
       MessageMemory::set_free(mapping_);
-    } catch (const os::OSError&) {
+    } catch (...) {  // also where there is no memory for the error
       // Its sender will do without that memory.
     }
   }
