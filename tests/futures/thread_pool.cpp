@@ -617,6 +617,48 @@ TEST_CASE("a waiting worker leaves what its task waits for but has not spawned t
   CHECK_FALSE(intruded.result(120s));
 }
 
+TEST_CASE("a waiting worker leaves what a callback has submitted to itself") {
+  using brood::threading::Event;
+  ThreadPoolExecutor pool(2);
+  const Event other_queued;
+  const Event submitted;
+  const Event go_on;
+  auto other = std::make_shared<Future<void>>();
+  const auto intruded = pool.submit([=, &pool] {
+    const auto me = pthread_self();
+    const auto waiting = std::make_shared<std::atomic<bool>>(true);
+    const auto has_intruded = std::make_shared<std::atomic<bool>>(false);
+    const Event begun;
+    const auto task = pool.submit([=, &pool] {
+      pool.submit([] {}).result();  // so that it is known as one that spawns
+      begun.set();
+      other_queued.wait();
+      other->result();
+      go_on.wait();
+    });
+    begun.wait();
+    // Its callback runs in the other worker, within the task, which has nothing to do with it.
+    *other = pool.submit([] {});
+    other->add_done_callback([=, &pool](const Future<void>&) {
+      pool.submit([=] {
+        if (::pthread_equal(pthread_self(), me) != 0 && *waiting) *has_intruded = true;
+      });
+      submitted.set();
+    });
+    other_queued.set();
+    submitted.wait();
+    try {
+      task.result(50ms);
+    } catch (const futures::TimeoutError&) {
+    }
+    *waiting = false;
+    go_on.set();
+    task.result();
+    return has_intruded->load();
+  });
+  CHECK_FALSE(intruded.result(120s));
+}
+
 TEST_CASE("several workers that help each other come to the right results") {
   ThreadPoolExecutor pool(4);
   for (int round = 0; round < 20; ++round) {

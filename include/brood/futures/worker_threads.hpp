@@ -474,7 +474,12 @@ inline void WorkerThreads::execute(Worker& me, PoolTask& task) noexcept {
     me.idle.store(false, std::memory_order_release);
     reinforce();
   }
+  // What they submit is not the doing of the task within which this worker happens to be.
+  PoolTask* const outer = posix::exchange(me.task, nullptr);
+  const std::uint64_t outer_line = posix::exchange(me.line, std::uint64_t{0});
   state.run_callbacks(callbacks);
+  me.task = outer;
+  me.line = outer_line;
   if (outermost) me.idle.store(true, std::memory_order_release);
 }
 
