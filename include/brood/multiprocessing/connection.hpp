@@ -90,7 +90,7 @@ class Connection {
   requires(Sendable<T> &&
            !std::is_convertible_v<const T&, const char*>) void send(const T& value) const {
     const std::size_t size = serialization::dumped_size(value);
-    posix::OutgoingMessage message{size};
+    posix::OutgoingMessage message{size, number()};
     send(message, serialization::dump_to(message.data(), size, value));
   }
   template <class Text = std::string>
@@ -177,6 +177,7 @@ class Connection {
     std::uint32_t readable, writable;
   };
 
+  std::uint64_t number() const noexcept;
   void send(posix::OutgoingMessage& message, std::size_t size) const;
   void send_block(const void* data, std::size_t size) const;
   void receive(posix::Packet& packet) const;
@@ -202,13 +203,12 @@ std::pair<Connection, Connection> Pipe(bool duplex = true);
 //   30 to 0       | calls that run                           | none
 class Connection::State final : public posix::RefCounted {
  public:
-  State(int fd, bool may_read, bool may_write) : readable{may_read}, writable{may_write}, fd_{fd} {
-    posix::MessageMemories::add_user();
-  }
+  State(int fd, bool may_read, bool may_write) : readable{may_read}, writable{may_write}, fd_{fd} {}
   ~State() { drop(); }
 
   const bool readable;
   const bool writable;
+  const std::uint64_t number = posix::MessageMemories::add_user();
 
   void enter(const char* attempt) {
     std::uint64_t seen = use_.load(std::memory_order_relaxed);
@@ -304,6 +304,8 @@ inline Connection::Connection(serialization::Reader& in, Reduction& reduction) {
   });
 }
 
+inline std::uint64_t Connection::number() const noexcept { return state_->number; }
+
 inline void Connection::send(posix::OutgoingMessage& message, std::size_t size) const {
   const Use use = Use::to_send(*state_);
   message.send(use.fd(), size);
@@ -311,7 +313,7 @@ inline void Connection::send(posix::OutgoingMessage& message, std::size_t size) 
 
 inline void Connection::send_block(const void* data, std::size_t size) const {
   const Use use = Use::to_send(*state_);
-  posix::send_bytes(use.fd(), data, size);
+  posix::send_bytes(use.fd(), state_->number, data, size);
 }
 
 inline void Connection::send_fd(int fd) const {

@@ -12,6 +12,8 @@
 //
 // Each belongs to the process that made it: a forked child lets its copies go. It only gives back
 // mapping and descriptor then, and no memory of the heap, whose locks other threads may have held.
+// And each serves one connection only: who has received by that may have kept the descriptor, and
+// could read what comes after.
 #pragma once
 
 #include <pthread.h>
@@ -49,9 +51,10 @@ class MessageMemory {
   /// Where the message begins.
   static constexpr std::size_t start = 64;
 
-  /// Room for `size` bytes. Throws os::OSError.
-  explicit MessageMemory(std::size_t size)
-      : file_{make_lasting_file("brood-message", start + size)},
+  /// Room for `size` bytes, for the connection of that number. Throws os::OSError.
+  MessageMemory(std::size_t size, std::uint64_t connection)
+      : connection_{connection},
+        file_{make_lasting_file("brood-message", start + size)},
         mapping_{file_.get(), start + size} {
     expect_writing(mapping_.data(), mapping_.size());
   }
@@ -62,6 +65,8 @@ class MessageMemory {
     return mapping_.data() == nullptr ? 0 : mapping_.size() - start;
   }
   int fileno() const noexcept { return file_.get(); }
+
+  std::uint64_t connection() const noexcept { return connection_; }
 
   bool is_free() const noexcept { return mark(mapping_).load(std::memory_order_acquire) == free; }
   void set_full() const noexcept { mark(mapping_).store(full, std::memory_order_relaxed); }
@@ -83,6 +88,7 @@ class MessageMemory {
     return *reinterpret_cast<std::atomic<std::uint32_t>*>(mapping.data());
   }
 
+  const std::uint64_t connection_;
   unique_fd file_;
   Mapping mapping_;
 };
@@ -90,18 +96,20 @@ class MessageMemory {
 /// Those that this process keeps, at most eight of at most 4 MiB, as long as it has connections.
 class MessageMemories {
  public:
-  /// One that is free and has room for `size` bytes; the caller's until it is given back.
-  static MessageMemory* take(std::size_t size) {
+  /// One of that connection that is free and has room for `size` bytes; the caller's until it is
+  /// given back.
+  static MessageMemory* take(std::size_t size, std::uint64_t connection) {
     if (size <= most)
       for (auto& place : places()) {
         MessageMemory* const memory = place.exchange(nullptr, std::memory_order_acquire);
         if (memory == nullptr) continue;
-        if (memory->room() >= size && memory->is_free()) return memory;
+        if (memory->connection() == connection && memory->room() >= size && memory->is_free())
+          return memory;
         put(place, memory);
       }
     // Messages to come may be a little longer.
     constexpr std::size_t grain = std::size_t{1} << 16;
-    return new MessageMemory{size > most ? size : (size + grain - 1) / grain * grain};
+    return new MessageMemory{size > most ? size : (size + grain - 1) / grain * grain, connection};
   }
 
   static void give_back(MessageMemory* memory) noexcept {
@@ -113,8 +121,13 @@ class MessageMemories {
     if (users() == 0) let_all_go();  // the last one was closed meanwhile
   }
 
-  // A connection begins, and ends: with the last one all that is kept goes.
-  static void add_user() noexcept { users().fetch_add(1); }
+  /// A connection begins; its number, which no other one gets.
+  static std::uint64_t add_user() noexcept {
+    static std::atomic<std::uint64_t> last{0};
+    users().fetch_add(1);
+    return last.fetch_add(1, std::memory_order_relaxed) + 1;
+  }
+  /// One ends: with the last one all that is kept goes.
   static void remove_user() noexcept {
     if (users().fetch_sub(1) == 1) let_all_go();
   }

@@ -84,11 +84,12 @@ inline void send_packet(int socket, PacketHeader header, const void* data, std::
 /// A message that is about to be written and sent.
 class OutgoingMessage {
  public:
-  /// One of at most `size` bytes. Throws os::OSError (ENOSPC, ENOMEM, EMFILE: a long one needs
+  /// One of at most `size` bytes, for the connection that MessageMemories gave that number. Throws
+  /// os::OSError (ENOSPC, ENOMEM, EMFILE: a long one needs
   /// memory and a descriptor).
-  explicit OutgoingMessage(std::size_t size) {
+  OutgoingMessage(std::size_t size, std::uint64_t connection) {
     if (size > packet_room)
-      memory_ = MessageMemories::take(size);
+      memory_ = MessageMemories::take(size, connection);
     else
       small_.resize(size);
   }
@@ -121,9 +122,9 @@ class OutgoingMessage {
 };
 
 /// Sends a message of bytes that lie ready. Throws as OutgoingMessage does.
-inline void send_bytes(int socket, const void* data, std::size_t size) {
+inline void send_bytes(int socket, std::uint64_t connection, const void* data, std::size_t size) {
   if (size <= packet_room) return send_packet(socket, {PacketKind::bytes, 0, size}, data, size, -1);
-  OutgoingMessage message{size};
+  OutgoingMessage message{size, connection};
   std::memcpy(message.data(), data, size);
   message.send(socket, size);
 }
