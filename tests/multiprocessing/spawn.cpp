@@ -339,6 +339,32 @@ TEST_CASE("a program whose static objects have threads starts processes") {
   CHECK(has_threads_early.run({{"BROOD_TEST_EARLY", "1"}}).said == "77");
 }
 
+TEST_CASE("a spawned process whose parent is just dying is one all the same") {
+  // Who has executed it can still be seen for a moment when it is its parent no more.
+  const support::LeakCheck nothing_left;
+  posix::unique_fd mine, its;
+  posix::make_sockets(SOCK_STREAM, mine, its);
+  struct stat socket {};
+  REQUIRE(::fstat(its.get(), &socket) == 0);
+  auto gate = posix::make_pipe();
+  const pid_t spawner = ::fork();
+  if (spawner == 0) {
+    gate.write.reset();
+    char byte;
+    ::_exit(posix::read_some(gate.read.get(), &byte, 1) == 0 ? 0 : 1);
+  }
+  const std::string variable = std::to_string(its.get()) + "," + std::to_string(socket.st_ino) +
+                               "," + std::to_string(posix::ProcessIdentity::of(spawner).word());
+  const pid_t orphan = ::fork();
+  if (orphan == 0) {
+    ::setenv(posix::spawned_variable, variable.c_str(), 1);
+    ::_exit(posix::take_spawned_channel().get() == its.get() ? 0 : 1);
+  }
+  CHECK(support::wait_for(orphan) == 0);
+  gate.write.reset();
+  CHECK(support::wait_for(spawner) == 0);
+}
+
 TEST_CASE("a spawned process that ends before it was told anything has been started") {
   // It executes nothing that reads its channel, and has more to read than fits there.
   const support::LeakCheck nothing_left;

@@ -48,6 +48,14 @@ class ProcessIdentity {
     return pidfd;
   }
 
+  /// Its parent's pid; 0 if it can't be learned.
+  static pid_t parent_of(pid_t pid) noexcept {
+    char text[1024];
+    const char* const at = read_stat(pid, text);
+    int parent = 0;
+    return at != nullptr && std::sscanf(at, ") %*c %d", &parent) == 1 ? parent : 0;
+  }
+
   /// Whether it is stopped, by a signal or a debugger; false if that can't be learned.
   bool is_stopped() const noexcept {
     char text[1024];

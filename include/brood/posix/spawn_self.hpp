@@ -61,14 +61,14 @@ inline Spawned spawn_self(int channel) {
   return spawn(request);
 }
 
-/// Whether `parent` lives and has not made this process.
-inline bool is_anothers_child(ProcessIdentity parent) noexcept {
-  if (parent.pid() == ::getppid()) return false;
-  try {
-    return static_cast<bool>(parent.open());
-  } catch (const os::OSError&) {  // no pidfds
-    return ::kill(parent.pid(), 0) == 0;
-  }
+/// Whether `spawner` is an ancestor of this process, but not its parent. (Of a dead one nothing is:
+/// its children have another parent from a moment on when it can still be seen.)
+inline bool is_anothers_child(ProcessIdentity spawner) noexcept {
+  pid_t ancestor = ::getppid();
+  if (ancestor == spawner.pid()) return false;
+  while ((ancestor = ProcessIdentity::parent_of(ancestor)) > 0)
+    if (ancestor == spawner.pid()) return ProcessIdentity::of(ancestor) == spawner;
+  return false;
 }
 
 /// In a program that was executed by spawn_self(): its channel, from now on close-on-exec; taken
@@ -80,14 +80,14 @@ inline unique_fd take_spawned_channel() {
   const char* const text = std::getenv(spawned_variable);
   if (text == nullptr) return {};
   int fd = -1;
-  std::uint64_t inode = 0, parent = 0;
-  const bool is_sound = std::sscanf(text, "%d,%" SCNu64 ",%" SCNu64, &fd, &inode, &parent) == 3;
+  std::uint64_t inode = 0, spawner = 0;
+  const bool is_sound = std::sscanf(text, "%d,%" SCNu64 ",%" SCNu64, &fd, &inode, &spawner) == 3;
   struct stat socket {};
   const bool is_there = is_sound && fd >= 3 && ::fstat(fd, &socket) == 0 &&
                         S_ISSOCK(socket.st_mode) && socket.st_ino == inode;
   // What a static object of such a program starts, before main() begins, inherits both. It is
-  // another's child. (A child whose parent is dead is not that.)
-  if (is_there && is_anothers_child(ProcessIdentity{parent})) {
+  // another's child.
+  if (is_there && is_anothers_child(ProcessIdentity{spawner})) {
     ::unsetenv(spawned_variable);
     ::close(fd);
     return {};
