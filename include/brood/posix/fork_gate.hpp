@@ -3,12 +3,12 @@
 // children in the program, a thread in wait(2), a handler of SIGCHLD or the kernel itself where
 // that is ignored, would else take the child, and its exit code with it, should it end at once.
 //
-// The parent's thread       | the gate                       | the child
-// --------------------------+--------------------------------+--------------------------------
-// is about to fork          | lock held, `opened` < number   | does not exist, or waits for the
-// lock has what it needs         | `opened` = number              | passes, without a system call
-// goes on                   | lock let go                    | gets it and passes
-// dies before               | the kernel lets the lock go    | gets it and passes
+// The parent's thread | the gate                     | the child
+// --------------------+------------------------------+-------------------------------------------
+// is about to fork    | lock held, `opened` < number | does not exist yet, or waits for the lock
+// has what it needs   | `opened` = number            | passes, without a system call
+// goes on             | lock let go                  | gets the lock, if it waits, and passes
+// dies before         | the kernel lets the lock go  | the same
 //
 // The threads of a process fork one after the other anyhow (pthread_atfork(3)). A child that is
 // stopped in the very moment when it has the lock holds up no start for longer than `patience`.

@@ -94,10 +94,11 @@ class MessageMemory {
 };
 
 /// Those that this process keeps, at most eight of at most 4 MiB, as long as it has connections.
+/// For any thread at any time; nothing here waits.
 class MessageMemories {
  public:
   /// One of that connection that is free and has room for `size` bytes; the caller's until it is
-  /// given back.
+  /// given back. Throws os::OSError.
   static MessageMemory* take(std::size_t size, std::uint64_t connection) {
     if (size <= most)
       for (auto& place : places()) {
@@ -112,6 +113,7 @@ class MessageMemories {
     return new MessageMemory{size > most ? size : (size + grain - 1) / grain * grain, connection};
   }
 
+  /// Back with it, whether a message was sent in it or not: kept, if it is small enough.
   static void give_back(MessageMemory* memory) noexcept {
     if (memory->room() > most || !is_told_of_forks()) {
       delete memory;

@@ -191,7 +191,7 @@ class Packet {
     return {reinterpret_cast<const char*>(mapping_.data()) + MessageMemory::start, size()};
   }
 
-  /// Copies the whole message to `place`, which has room for size() bytes.
+  /// Copies the whole message to `place`, which has room for size() bytes. Throws as bytes() does.
   void copy_to(char* place) {
     if (size() != 0) std::memcpy(place, bytes().data(), size());  // else `place` may be null
   }
