@@ -576,13 +576,45 @@ TEST_CASE("a waiting worker runs also what the tasks of its task have spawned") 
   SUCCEED();
 }
 
+namespace {
+
+// Whether something comes to run in this thread, a worker's, while that waits for a task.
+class Intrusion {
+ public:
+  // The something, to be submitted.
+  auto intruder() const {
+    return [me = me_, state = state_] {
+      if (::pthread_equal(pthread_self(), me) != 0 && state->waiting) state->has_happened = true;
+    };
+  }
+  // Waits a moment for the task, which cannot end before `go_on`, and then until it does.
+  bool happens_before_the_end_of(const Future<void>& task, const brood::threading::Event& go_on) {
+    try {
+      task.result(50ms);
+    } catch (const futures::TimeoutError&) {
+    }
+    state_->waiting = false;
+    go_on.set();
+    task.result();
+    return state_->has_happened;
+  }
+
+ private:
+  struct State {
+    std::atomic<bool> waiting{true};
+    std::atomic<bool> has_happened{false};
+  };
+  const pthread_t me_ = pthread_self();
+  const std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+}  // namespace
+
 TEST_CASE("a waiting worker leaves what its task waits for but has not spawned to itself") {
   using brood::threading::Event;
   ThreadPoolExecutor pool(2);
   const auto intruded = pool.submit([&pool] {
-    const auto me = pthread_self();
-    const auto waiting = std::make_shared<std::atomic<bool>>(true);
-    const auto has_intruded = std::make_shared<std::atomic<bool>>(false);
+    Intrusion intrusion;
     const Event begun;
     const Event sibling_queued;
     const Event spawned;
@@ -596,23 +628,14 @@ TEST_CASE("a waiting worker leaves what its task waits for but has not spawned t
     });
     begun.wait();
     *sibling = pool.submit([=, &pool] {
-      pool.submit([=] {
-        if (::pthread_equal(pthread_self(), me) != 0 && *waiting) *has_intruded = true;
-      });
+      pool.submit(intrusion.intruder());
       spawned.set();
       go_on.wait();
     });
     sibling_queued.set();
     spawned.wait();
     // The other worker runs the sibling within the task, and what the sibling spawned is queued.
-    try {
-      task.result(50ms);
-    } catch (const futures::TimeoutError&) {
-    }
-    *waiting = false;
-    go_on.set();
-    task.result();
-    return has_intruded->load();
+    return intrusion.happens_before_the_end_of(task, go_on);
   });
   CHECK_FALSE(intruded.result(120s));
 }
@@ -625,9 +648,7 @@ TEST_CASE("a waiting worker leaves what a callback has submitted to itself") {
   const Event go_on;
   auto other = std::make_shared<Future<void>>();
   const auto intruded = pool.submit([=, &pool] {
-    const auto me = pthread_self();
-    const auto waiting = std::make_shared<std::atomic<bool>>(true);
-    const auto has_intruded = std::make_shared<std::atomic<bool>>(false);
+    Intrusion intrusion;
     const Event begun;
     const auto task = pool.submit([=, &pool] {
       pool.submit([] {}).result();  // so that it is known as one that spawns
@@ -640,21 +661,12 @@ TEST_CASE("a waiting worker leaves what a callback has submitted to itself") {
     // Its callback runs in the other worker, within the task, which has nothing to do with it.
     *other = pool.submit([] {});
     other->add_done_callback([=, &pool](const Future<void>&) {
-      pool.submit([=] {
-        if (::pthread_equal(pthread_self(), me) != 0 && *waiting) *has_intruded = true;
-      });
+      pool.submit(intrusion.intruder());
       submitted.set();
     });
     other_queued.set();
     submitted.wait();
-    try {
-      task.result(50ms);
-    } catch (const futures::TimeoutError&) {
-    }
-    *waiting = false;
-    go_on.set();
-    task.result();
-    return has_intruded->load();
+    return intrusion.happens_before_the_end_of(task, go_on);
   });
   CHECK_FALSE(intruded.result(120s));
 }
